@@ -1,0 +1,19 @@
+"""Timer-XL in pure PyTorch: the model, its scaled drafts, and speculative decoding over patches."""
+
+from timer_xl.acceptance import Acceptance, acceptance_probability
+from timer_xl.config import TimerXLConfig
+from timer_xl.context import ContextPolicy
+from timer_xl.decode import Speculation, rollout, speculate
+from timer_xl.model import Normalisation, TimerXL
+
+__all__ = [
+    "Acceptance",
+    "ContextPolicy",
+    "Normalisation",
+    "Speculation",
+    "TimerXL",
+    "TimerXLConfig",
+    "acceptance_probability",
+    "rollout",
+    "speculate",
+]

@@ -1,0 +1,65 @@
+"""Keys and values of patches already read, with a place of its own for every sample of a batch.
+
+Patches are counted from the window's anchor. A query never sees a key of a later patch, so what
+lies beyond a sample's place is dead: truncating is moving the place back, and the next pass
+writes over it.
+
+Shapes: B batch, H heads, S cached tokens (patch-major: token = patch * C + variate), E head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class KeyValueCache:
+    """Preallocated keys and values of every layer of one model."""
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        batch: int,
+        heads: int,
+        tokens: int,
+        head_width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (num_layers, 2, batch, heads, tokens, head_width)
+        # Zeroed, because masked keys still enter the softmax as 0 * value, and 0 * NaN is NaN.
+        self.store_L2BHSE = torch.zeros(shape, dtype=dtype, device=device)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that one sample has room for."""
+        return self.store_L2BHSE.shape[4]
+
+    def write(
+        self, layer: int, key_BHSE: Tensor, value_BHSE: Tensor, *, start: int | Tensor, stop: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, stop, E] after writing the new ones at token `start`.
+
+        Args:
+            layer: index of the block.
+            key_BHSE, value_BHSE: the new tokens.
+            start: first token to write; one number for all, or an int64 tensor [B].
+            stop: tokens to return, at least as many as any sample holds after the write.
+        """
+        stored_2BHSE = self.store_L2BHSE[layer]
+        num_new = key_BHSE.shape[2]
+        if isinstance(start, int):
+            stored_2BHSE[0, :, :, start : start + num_new] = key_BHSE
+            stored_2BHSE[1, :, :, start : start + num_new] = value_BHSE
+        else:
+            batch, heads, _, width = key_BHSE.shape
+            token_BS = start[:, None] + torch.arange(num_new, device=start.device)
+            token_BHSE = token_BS[:, None, :, None].expand(batch, heads, num_new, width)
+            stored_2BHSE[0].scatter_(2, token_BHSE, key_BHSE)
+            stored_2BHSE[1].scatter_(2, token_BHSE, value_BHSE)
+        return stored_2BHSE[0, :, :, :stop], stored_2BHSE[1, :, :, :stop]
+
+    def select(self, index_A: Tensor) -> None:
+        """Keep the samples `index_A` of the batch, in that order."""
+        self.store_L2BHSE = self.store_L2BHSE.index_select(2, index_A)

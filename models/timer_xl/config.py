@@ -1,0 +1,154 @@
+"""The architecture of a Timer-XL, and the one dial that derives a draft from a target: `scaled`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+# A scaled width may miss the requested one by at most this fraction; beyond it the draft would
+# not be the size that was asked for, and two very different scales would be one network.
+WIDTH_SLACK = 0.15
+
+
+_CHOICES = {"activation": ("relu", "gelu"), "positions": ("time", "flattened")}
+
+
+@dataclass(frozen=True)
+class TimerXLConfig:
+    """The architecture of one Timer-XL (Liu et al., ICLR 2025, arXiv 2410.04803).
+
+    Raises:
+        ValueError: names the field, its value and what would do.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
+
+    patch: int = 96
+    """time steps per patch"""
+    context: int = 672
+    """time steps of look-back; a multiple of `patch`"""
+    d_model: int = 512
+    """width of a token"""
+    n_heads: int = 8
+    """attention heads; d_model / n_heads is a multiple of 4, as half of it is rotated in pairs"""
+    d_ff: int = 2048
+    """width of the feed-forward layer"""
+    n_layers: int = 1
+    """number of TimeAttention blocks"""
+    dropout: float = 0.1
+    """dropout while training, 0..1"""
+    activation: Literal["relu", "gelu"] = "relu"
+    """of the feed-forward layer"""
+    patches_out: int = 1
+    """patches that one pass emits after each position; more than one makes a one-pass draft"""
+    variance: bool = False
+    """whether a second head gives a log-variance beside the mean"""
+    positions: Literal["time", "flattened"] = "time"
+    """rotary position of a token: its patch in time, or its index in the variate-major sequence
+    (as OpenLTM's code has it, which ties it to one window length)"""
+
+    def __post_init__(self) -> None:
+        for name in ("patch", "context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.context % self.patch:
+            nearest = max(1, round(self.context / self.patch)) * self.patch
+            raise ValueError(
+                f"patch is {self.patch}, which does not divide context {self.context}: "
+                f"a context of {nearest} would do"
+            )
+        if self.d_model % self.n_heads or self.head_width % 4:
+            raise ValueError(
+                f"d_model is {self.d_model} with n_heads {self.n_heads}: "
+                f"d_model must be a multiple of {4 * self.n_heads} (heads of a multiple of 4)"
+            )
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: one of {', '.join(known)} would do"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @property
+    def context_patches(self) -> int:
+        """Patches in one context window."""
+        return self.context // self.patch
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters, by arithmetic alone (no model is built)."""
+        d, heads_out = self.d_model, self.patches_out * self.patch * (2 if self.variance else 1)
+        attention = 4 * d * (d + 1) + 2 * self.n_heads
+        feed_forward = 2 * d * self.d_ff + self.d_ff + d
+        norms = 2 * 2 * d
+        block = attention + feed_forward + norms
+        return (self.patch + 1) * d + self.n_layers * block + 2 * d + (d + 1) * heads_out
+
+    def scaled(
+        self, scale: float, *, patches_out: int = 1, variance: bool = False
+    ) -> TimerXLConfig:
+        """The effective draft architecture at `scale` of this target.
+
+        d_model, n_heads, d_ff and n_layers are scaled together. Among the head counts near the
+        requested one, the pair (heads, head width) is taken whose width comes closest to the
+        request; head widths are multiples of 4, and of 8 where that costs less than 1 %.
+
+        Args:
+            scale: requested factor, in (0, 1].
+            patches_out: patches that the draft emits in one pass.
+            variance: whether the draft has a log-variance head.
+
+        Raises:
+            ValueError: nothing within 15 % of the requested width can be built.
+        """
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale is {scale}: it must be above 0 and at most 1")
+        width, heads = self.d_model * scale, self.n_heads * scale
+        candidates = [
+            (count, multiple * 4)
+            for count in range(max(1, math.floor(heads) - 1), math.ceil(heads) + 2)
+            for multiple in range(1, self.d_model // 4 + 1)
+        ]
+
+        def distance(candidate: tuple[int, int]) -> float:
+            count, head_width = candidate
+            off_width = abs(count * head_width - width) / width
+            off_heads = abs(count - heads) / heads
+            return off_width + 0.1 * off_heads + (0.01 if head_width % 8 else 0.0)
+
+        count, head_width = min(candidates, key=distance)
+        d_model = count * head_width
+        if abs(d_model - width) > WIDTH_SLACK * width:
+            enough = _rounded_up(d_model / self.d_model)
+            raise ValueError(
+                f"scale is {scale}: it asks for d_model {width:.1f}, and the nearest that can be "
+                f"built is {d_model}; a scale of at least {enough} would do"
+            )
+        return dataclasses.replace(
+            self,
+            d_model=d_model,
+            n_heads=count,
+            d_ff=self.d_ff if scale == 1 else max(8, _nearest(self.d_ff * scale, multiple=8)),
+            n_layers=max(1, _nearest(self.n_layers * scale, multiple=1)),
+            patches_out=patches_out,
+            variance=variance,
+        )
+
+
+def _rounded_up(scale: float) -> float:
+    """`scale` with two significant digits, never below it."""
+    digits = 1 - math.floor(math.log10(scale))
+    return round(math.ceil(scale * 10**digits - 1e-9) / 10**digits, digits)
+
+
+def _nearest(value: float, *, multiple: int) -> int:
+    """The multiple nearest to `value`; halves go up (Python's own rounding sends 2.5 to 2)."""
+    return math.floor(value / multiple + 0.5) * multiple

@@ -1,0 +1,267 @@
+"""Rolling a forecast out: by the target alone (`rollout`), or by draft and target (`speculate`).
+
+    forecast_BTC = rollout(target, context_BTC, horizon=720)
+    speculation = speculate(target, draft, context_BTC, horizon=720, acceptance=rule)
+
+Both run under either context policy. The draft writes its proposals past the end of the
+history, the target predicts after every prefix of them in a single pass, and the history keeps
+what was accepted and the patch after it. Samples advance unequally; those that are done leave the
+batch. A round waits for the device once: to learn how many patches were accepted.
+
+Shapes: B batch, T time steps, C variates, N patches, P patch length, K proposed patches,
+M = K + 1 predictions of the target.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from timer_xl.acceptance import Acceptance, Gaussian, judge
+from timer_xl.context import ContextPolicy, History, open_context
+from timer_xl.model import TimerXL
+
+
+@torch.no_grad()
+def rollout(
+    model: TimerXL, context_BTC: Tensor, *, horizon: int, policy: ContextPolicy | None = None
+) -> Tensor:
+    """The forecast [B, horizon, C] of one model alone, in the units of the context.
+
+    A horizon that is no multiple of the patch is cut at the end. A one-pass model emits
+    `patches_out` patches a step, but never past an anchor.
+
+    Raises:
+        ValueError: the context's length is not the model's, or the horizon is below 1.
+    """
+    policy = policy or ContextPolicy()
+    patches = _num_patches(model, context_BTC, horizon)
+    history = History(context_BTC, patch=model.config.patch, room=patches, keep_proposals=False)
+    context = open_context(model, history, policy, room=patches)
+    done = 0
+    while done < patches:
+        context.begin_round()
+        outlook = context.predict(ahead=0, last=1)
+        count = min(model.config.patches_out, int(_room(history.emitted_B, patches, policy)[0]))
+        history.commit(outlook.mean[:, :count], torch.full_like(history.length_B, count))
+        done += count
+    return _forecast(history, horizon)
+
+
+class Speculation(NamedTuple):
+    """A speculative forecast, and the counts of how it came about."""
+
+    forecast_BTC: Tensor
+    """[B, horizon, C], in the units of the context"""
+    proposed: int
+    """patches proposed, over samples and rounds"""
+    accepted: int
+    """patches accepted"""
+    accept_lengths: Tensor
+    """int64 [lookahead + 2]: rounds of a sample by patches emitted (accepted + 1)"""
+    tested_K: Tensor
+    """int64 [lookahead]: rounds in which the i-th proposal was judged, all before it accepted"""
+    passed_K: Tensor
+    """int64 [lookahead]: of these, the rounds in which it was accepted"""
+    passes: int
+    """passes of the target over the batch"""
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted / proposed patches; 0 where nothing could be proposed."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+
+@torch.no_grad()
+def speculate(
+    target: TimerXL,
+    draft: TimerXL,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    acceptance: Acceptance,
+    policy: ContextPolicy | None = None,
+    generator: torch.Generator | None = None,
+) -> Speculation:
+    """The forecast of draft and target together (Leviathan et al., 2211.17192, on patches).
+
+    Each round the draft proposes up to `acceptance.lookahead` patches, the target predicts after
+    every prefix of them in one pass, and each sample keeps its longest accepted prefix and the
+    patch after it, which that same pass already holds.
+
+    Raises:
+        ValueError: models of different patch or context, a target that emits several patches, a
+            context of another length, or a horizon below 1.
+    """
+    patches = _num_patches(target, context_BTC, horizon)
+    pair = Pair(
+        target,
+        draft,
+        context_BTC,
+        patches=patches,
+        acceptance=acceptance,
+        policy=policy,
+        generator=generator,
+    )
+    tally = _Tally(acceptance.lookahead)
+    history = pair.history
+    forecast_BNCP = history.emitted_BNCP[:, history.context_patches :][:, :patches].clone()
+    row_B = torch.arange(len(context_BTC))
+    while len(row_B):
+        limit_B = pair.begin_round()
+        proposal, drafted = pair.propose(int(limit_B.max()))
+        accepted_B = pair.verify(proposal, drafted, limit_B=limit_B)
+        tally.add(limit_B, accepted_B)
+        done_B = history.emitted_B >= patches
+        if bool(done_B.any()):
+            rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
+            forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
+            rest = torch.nonzero(~done_B).flatten()
+            row_B = row_B[rest]
+            pair.select(rest)
+    return tally.speculation(_steps(forecast_BNCP, horizon))
+
+
+class Pair:
+    """Draft and target over one history; a round is `begin_round`, `propose`, `verify`."""
+
+    def __init__(
+        self,
+        target: TimerXL,
+        draft: TimerXL,
+        context_BTC: Tensor,
+        *,
+        patches: int,
+        acceptance: Acceptance,
+        policy: ContextPolicy | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        _check_pair(target, draft)
+        self.patches, self.acceptance, self.generator = patches, acceptance, generator
+        self.policy = policy or ContextPolicy()
+        cached = self.policy.kind == "cached"
+        room = patches + acceptance.lookahead
+        self.history = History(
+            context_BTC,
+            patch=target.config.patch,
+            room=room,
+            keep_proposals=cached and acceptance.emit == "target",
+        )
+        self.judging = open_context(target, self.history, self.policy, room=room)
+        self.drafting = open_context(draft, self.history, self.policy, room=room)
+        # A one-pass draft proposes in the units of one window, the target judges each in its own.
+        same_units = cached or draft.config.patches_out == 1
+        self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
+
+    def begin_round(self) -> Tensor:
+        """Patches that each sample may propose: the target gives one more by itself."""
+        self.judging.begin_round()
+        self.drafting.begin_round()
+        room_B = _room(self.history.emitted_B, self.patches, self.policy)
+        return (room_B - 1).clamp_max(self.acceptance.lookahead)
+
+    def propose(self, count: int) -> tuple[Tensor, Gaussian]:
+        """The draft's next `count` patches [B, count, C, P], and what they were drawn from."""
+        history, patches_out = self.history, self.drafting.model.config.patches_out
+        batch, _, variates, patch = history.read_BNCP.shape
+        empty = history.read_BNCP.new_empty(batch, 0, variates, patch)
+        proposals, means, deviations = [empty], [empty], [empty]
+        for ahead in range(0, count, patches_out):
+            take = min(patches_out, count - ahead)
+            outlook = self.drafting.predict(ahead=ahead, last=1)
+            drafted = outlook.gaussian(self.acceptance.sigma).part(slice(take))
+            sampled = self.acceptance.propose == "sample"
+            proposal = drafted.sample(self.generator) if sampled else drafted.mean
+            history.write_ahead(proposal, ahead=ahead)
+            proposals.append(proposal)
+            means.append(drafted.mean)
+            deviations.append(drafted.deviation)
+        return torch.cat(proposals, 1), Gaussian(torch.cat(means, 1), torch.cat(deviations, 1))
+
+    def verify(self, proposal_BKCP: Tensor, drafted: Gaussian, *, limit_B: Tensor) -> Tensor:
+        """Patches accepted per sample, on the host; they and the next one are in the history."""
+        proposed = proposal_BKCP.shape[1]
+        outlook = self.judging.predict(ahead=proposed, last=proposed + 1)
+        verdict = judge(
+            self.acceptance,
+            proposal_BKCP,
+            draft=drafted,
+            target=outlook.gaussian(self.acceptance.sigma),
+            unit_BMC1=outlook.unit,
+            limit_B=limit_B.to(proposal_BKCP.device, non_blocking=True),
+            same_deviation=self.same_deviation,
+            generator=self.generator,
+        )
+        accepted_B = verdict.accepted_B.cpu()  # the round's one wait for the device
+        for context in (self.judging, self.drafting):
+            context.keep(self.history.length_B + accepted_B)
+        self.history.commit(verdict.emitted_BMCP, accepted_B + 1)
+        return accepted_B
+
+    def select(self, index_A: Tensor) -> None:
+        """Keep the samples `index_A` of the batch."""
+        for part in (self.history, self.judging, self.drafting):
+            part.select(index_A)
+
+
+class _Tally:
+    """Counts over the rounds of one speculation."""
+
+    def __init__(self, lookahead: int) -> None:
+        self.proposed = self.accepted = self.passes = 0
+        self.accept_lengths = torch.zeros(lookahead + 2, dtype=torch.int64)
+        self.tested_K = torch.zeros(lookahead, dtype=torch.int64)
+        self.passed_K = torch.zeros(lookahead, dtype=torch.int64)
+
+    def add(self, limit_B: Tensor, accepted_B: Tensor) -> None:
+        position_K = torch.arange(len(self.tested_K))
+        self.proposed += int(limit_B.sum())
+        self.accepted += int(accepted_B.sum())
+        self.passes += 1
+        self.accept_lengths += torch.bincount(accepted_B + 1, minlength=len(self.accept_lengths))
+        reached_BK = (accepted_B[:, None] >= position_K) & (limit_B[:, None] > position_K)
+        self.tested_K += reached_BK.sum(0)
+        self.passed_K += (accepted_B[:, None] > position_K).sum(0)
+
+    def speculation(self, forecast_BTC: Tensor) -> Speculation:
+        return Speculation(forecast_BTC, **vars(self))
+
+
+def _room(emitted_B: Tensor, patches: int, policy: ContextPolicy) -> Tensor:
+    """Patches that may be emitted before the horizon's end or the next anchor, per sample."""
+    left_B = patches - emitted_B
+    if not policy.renorm_every:
+        return left_B
+    return torch.minimum(left_B, policy.renorm_every - emitted_B % policy.renorm_every)
+
+
+def _num_patches(model: TimerXL, context_BTC: Tensor, horizon: int) -> int:
+    if context_BTC.shape[1] != model.config.context:
+        raise ValueError(
+            f"context has {context_BTC.shape[1]} steps: this model reads {model.config.context}"
+        )
+    if horizon < 1:
+        raise ValueError(f"horizon is {horizon}: it must be at least 1")
+    return -(-horizon // model.config.patch)
+
+
+def _check_pair(target: TimerXL, draft: TimerXL) -> None:
+    for name in ("patch", "context"):
+        ours, theirs = getattr(target.config, name), getattr(draft.config, name)
+        if ours != theirs:
+            raise ValueError(f"{name} of the draft is {theirs}: the target's is {ours}")
+    if target.config.patches_out != 1:
+        raise ValueError(
+            f"patches_out of the target is {target.config.patches_out}: a target emits 1"
+        )
+
+
+def _forecast(history: History, horizon: int) -> Tensor:
+    return _steps(history.emitted_BNCP[:, history.context_patches :], horizon)
+
+
+def _steps(patches_BNCP: Tensor, horizon: int) -> Tensor:
+    """Patches as time steps [B, horizon, C]."""
+    return patches_BNCP.transpose(2, 3).flatten(1, 2)[:, :horizon]

@@ -1,0 +1,387 @@
+"""Every run as one frozen, typed tree: trainings, drafts, studies. Unknown keys are refused.
+
+A recipe is a function that returns a complete training; a study is read from one YAML file.
+
+    training = RECIPES["etth1"]()
+    study = read_study(Path("search_spaces/etth1.yaml"))
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from timer_xl import Acceptance, ContextPolicy, TimerXLConfig
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class ConfigError(ValueError):
+    """A user's mistake in a configuration: one line that names field, value and remedy."""
+
+
+class Settings(BaseModel):
+    """A frozen part of a configuration; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class Stage(Settings):
+    """One stage of a training: data, and how long and how fast to learn from it."""
+
+    name: Literal["scratch", "pretrain", "finetune"]
+    """what the stage is called in curves and tables; each starts from the one before it"""
+    data: str
+    """name or path of the data set"""
+    epochs: Count = 10
+    """at most; early stopping may end the stage before"""
+    windows_per_epoch: Count | None = None
+    """training windows drawn per epoch; null for all of them"""
+    batch: Count = 32
+    """windows per optimiser step, over all workers"""
+    lr: Positive = 1e-4
+    """peak learning rate; warm-up leads to it, a cosine away from it"""
+    warmup: Fraction = 0.05
+    """fraction of the stage's steps"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """of AdamW"""
+    patience: Count = 3
+    """epochs without a better validation loss after which the stage ends"""
+    clip_norm: Positive = 1.0
+    """largest norm of the gradient"""
+    variates: Count | None = None
+    """variates drawn per window; null for all of them"""
+    validation_windows: Count = 512
+    """windows of the validation split that judge an epoch, evenly spaced"""
+
+
+class Training(Settings):
+    """A model and the stages that train it: a target, or one draft."""
+
+    model: TimerXLConfig
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    seed: int = 0
+    """of the weights, the order of the windows and dropout"""
+    dtype: Literal["fp32", "bf16"] = "bf16"
+    """of the arithmetic; weights and optimiser stay in fp32"""
+
+
+class Machine(Settings):
+    """What a run may use."""
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    """processes of a training, under DDP by Ray Train; 0 trains in one process without it"""
+    cpus: Count | None = None
+    """threads of a task; null for all of one machine's"""
+    use_gpu: bool | None = None
+    """null finds out by itself"""
+    concurrency: Count = 1
+    """trials under way at once; they share the machine"""
+
+
+class FloatDimension(Settings):
+    """A searched real number."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    step: Positive | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> FloatDimension:
+        _check_range(self.low, self.high, log=self.log, step=self.step)
+        return self
+
+    @property
+    def values(self) -> list[float] | None:
+        """Every value, or None where there is a continuum."""
+        if self.step is None:
+            return None
+        count = int((self.high - self.low) / self.step + 1e-9) + 1
+        return [round(self.low + i * self.step, 10) for i in range(count)]
+
+    @property
+    def ends(self) -> list[float]:
+        """The lowest and the highest value."""
+        return [self.low, self.high]
+
+
+class IntDimension(Settings):
+    """A searched whole number."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: Count = 1
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> IntDimension:
+        _check_range(self.low, self.high, log=self.log, step=self.step if self.step > 1 else None)
+        return self
+
+    @property
+    def values(self) -> list[int]:
+        """Every value."""
+        return list(range(self.low, self.high + 1, self.step))
+
+    @property
+    def ends(self) -> list[int]:
+        """The lowest and the highest value."""
+        return [self.low, self.high]
+
+
+class ChoiceDimension(Settings):
+    """A searched choice."""
+
+    type: Literal["categorical"]
+    choices: Annotated[list[str | int | float | bool | None], Field(min_length=1)]
+
+    @property
+    def values(self) -> list[Any]:
+        """Every value."""
+        return self.choices
+
+    @property
+    def ends(self) -> list[Any]:
+        """Every value: none is between two others."""
+        return self.choices
+
+
+Dimension = Annotated[FloatDimension | IntDimension | ChoiceDimension, Field(discriminator="type")]
+
+# What a dimension may be called: of the draft, and of the acceptance rule.
+DRAFT_DIMENSIONS = ("scale", "patches_out")
+ACCEPTANCE_DIMENSIONS = (
+    "rule",
+    "sigma",
+    "bias",
+    "mse_tol",
+    "lookahead",
+    "propose",
+    "emit",
+    "scope",
+    "quorum",
+)
+
+
+class DraftPlan(Settings):
+    """How the drafts of a study are trained; what is searched overrides it."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    scale: Positive = 0.7
+    """of the target"""
+    patches_out: Count = 1
+    """patches that one pass of the draft emits"""
+    seed: int = 0
+    dtype: Literal["fp32", "bf16"] = "bf16"
+
+    def training(self, target: TimerXLConfig, *, scale: float, patches_out: int) -> Training:
+        """The training of the draft at `scale` of `target`."""
+        return Training(
+            model=target.scaled(scale, patches_out=patches_out),
+            stages=self.stages,
+            seed=self.seed,
+            dtype=self.dtype,
+        )
+
+
+class Evaluation(Settings):
+    """On what, and how, a pair of models is judged."""
+
+    data: str
+    """name or path of the data set"""
+    split: Literal["train", "validation", "test"] = "validation"
+    horizon: Count = 720
+    """time steps of a forecast"""
+    windows: Count | None = 64
+    """windows of the split, evenly spaced; null for every one"""
+    batch: Count = 1
+    """forecasts decoded together, for which speed is stated"""
+    policy: ContextPolicy = ContextPolicy()
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """of the weights while decoding"""
+    missing: Literal["refuse", "interpolate"] = "refuse"
+
+
+class Study(Settings):
+    """A joint search over drafts and acceptance rules: one YAML file."""
+
+    name: Name
+    target: Training | str
+    """a training, a recipe's name, or the directory or key of a trained target"""
+    draft: DraftPlan
+    evaluation: Evaluation
+    acceptance: dict[str, Any] = {}
+    """fields of the acceptance rule that are not searched"""
+    dimensions: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """what is searched, by name"""
+    trials: Count = 40
+    budget: Positive = 1.01
+    """largest mse_ratio (speculation's mse over the target's own) of a trial that may be chosen"""
+    startup_trials: Count = 10
+    """trials drawn at random before the sampler models them"""
+    confirm_pairs: Count = 20
+    """timed pairs per point of the front, when the search has ended"""
+    seed: int = 0
+    machine: Machine = Machine()
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Study:
+        known = (*DRAFT_DIMENSIONS, *ACCEPTANCE_DIMENSIONS)
+        for name in self.dimensions:
+            if name not in known:
+                raise ValueError(f"dimensions.{name} does not exist; known are {', '.join(known)}")
+            if name in self.acceptance:
+                raise ValueError(f"acceptance.{name} is fixed and dimensions.{name} searches it")
+        for ends in self._corners():
+            self.rule(ends)
+        return self
+
+    def _corners(self) -> Iterator[dict[str, Any]]:
+        """The extreme settings: a rule that cannot be built is one of these already."""
+        names = list(self.dimensions)
+        ends = (self.dimensions[name].ends for name in names)
+        for values in itertools.product(*ends):
+            yield dict(zip(names, values, strict=True))
+
+    def rule(self, settings: dict[str, Any]) -> Acceptance:
+        """The acceptance rule of one trial's settings.
+
+        Raises:
+            ValueError: a field that the rule lacks, does not know or has no use for.
+        """
+        searched = {k: v for k, v in settings.items() if k in ACCEPTANCE_DIMENSIONS}
+        try:
+            return Acceptance(**{**self.acceptance, **searched})
+        except TypeError as error:
+            raise ValueError(f"acceptance: {error}") from error
+
+    def draft_training(self, target: TimerXLConfig, settings: dict[str, Any]) -> Training:
+        """The training of the draft of one trial's settings."""
+        return self.draft.training(
+            target,
+            scale=float(settings.get("scale", self.draft.scale)),
+            patches_out=int(settings.get("patches_out", self.draft.patches_out)),
+        )
+
+
+def read_study(path: Path) -> Study:
+    """The study of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or says something that cannot be run.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: give the path of a study's YAML file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise ConfigError(
+            f"{path} is not YAML: {getattr(error, 'problem', error)}{line}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} is empty or no mapping: a study has at least a name and dimensions"
+        )
+    return validated(Study, content, source=str(path))
+
+
+def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) -> SettingsT:
+    """`content` as a `kind`, or one line that says where it is wrong.
+
+    Raises:
+        ConfigError: names the source, the field, its value and what is wrong with it.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in _UNION_TAGS)
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"is not known; {_closest(field, kind)}"
+        elif first["type"] == "missing":
+            message = "is missing"
+        elif field:
+            message = f"is {first['input']!r}: {message}"
+        raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
+
+
+# Pydantic puts the chosen member of a union into an error's path; a reader does not write these.
+_UNION_TAGS = {"Training", "str", "float", "int", "categorical"}
+
+
+def _closest(field: str, kind: type[Settings]) -> str:
+    parts = (kind, *Settings.__subclasses__())
+    names = sorted({name for part in parts for name in part.model_fields})
+    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], names, n=1)
+    return f"did you mean {near[0]}?" if near else "remove it"
+
+
+def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
+    if not (math.isfinite(low) and math.isfinite(high)) or low > high:
+        raise ValueError(f"the range {low} to {high} is empty: low must not be above high")
+    if log and low <= 0:
+        raise ValueError(f"low is {low}: a logarithmic range starts above 0")
+    if log and step:
+        raise ValueError(f"step is {step}: a logarithmic range has no steps")
+
+
+def etth1() -> Training:
+    """The published ETTh1 model at half its width: one layer, trained in minutes on two cores."""
+    return Training(
+        model=TimerXLConfig(d_model=512, n_heads=8, d_ff=2048, n_layers=1),
+        stages=(Stage(name="scratch", data="ETTh1", epochs=10, lr=1e-4),),
+    )
+
+
+def etth1_deep() -> Training:
+    """A deep ETTh1 target: four layers, where a draft has depth to save."""
+    return Training(
+        model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
+        stages=(Stage(name="scratch", data="ETTh1", epochs=2, lr=1e-4),),
+    )
+
+
+def demo() -> Training:
+    """A small target on generated data, trained in seconds."""
+    return Training(
+        model=TimerXLConfig(patch=24, context=168, d_model=96, n_heads=4, d_ff=192, n_layers=3),
+        stages=(
+            Stage(
+                name="pretrain",
+                data="synthetic-load",
+                epochs=2,
+                windows_per_epoch=4800,
+                batch=64,
+                lr=2e-3,
+                variates=7,
+            ),
+            Stage(name="finetune", data="synthetic-etth", epochs=2, lr=5e-4),
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], Training]] = {
+    "demo": demo,
+    "etth1": etth1,
+    "etth1-deep": etth1_deep,
+}
+"""Complete trainings of targets, by name."""

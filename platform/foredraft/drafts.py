@@ -1,0 +1,215 @@
+"""The draft bank: each distinct model, draft or target, is trained once, whoever asks.
+
+    path = obtain(training, kind="draft", storage=Path("runs"), machine=Machine())
+
+A model's key is a digest of everything that it depends on: architecture, stages, the content of
+their data, seed, and the code that trains it. Its directory appears as a whole, marker last; one
+without the marker is ignored and trained again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import timer_xl.config
+import timer_xl.model
+from foredraft import data, provenance, train
+from foredraft.config import RECIPES, ConfigError, Machine, Training
+from timer_xl import TimerXL, TimerXLConfig
+from timer_xl import checkpoint as weights
+
+Kind = Literal["target", "draft"]
+
+
+class Model(NamedTuple):
+    """A model in the bank."""
+
+    key: str
+    path: Path
+    config: TimerXLConfig
+    metrics: dict[str, Any]
+    """parameters, seconds of training, last validation loss, curve"""
+
+
+def key_of(training: Training) -> str:
+    """The key of what this training makes: equal keys, equal weights."""
+    facts = {
+        "training": training.model_dump(mode="json"),
+        "data": [data.load(stage.data).digest for stage in training.stages],
+        "code": provenance.code_version(train, timer_xl.model, timer_xl.config),
+    }
+    return provenance.digest(facts)
+
+
+def directory_of(training: Training, *, kind: Kind, storage: Path) -> Path:
+    """Where the model of this training is, or will be."""
+    return storage / f"{kind}s" / key_of(training)
+
+
+def obtain(
+    training: Training, *, kind: Kind, storage: Path, machine: Machine, log: train.Log | None = None
+) -> Path:
+    """The directory of the trained model: found, or trained now.
+
+    An interrupted training goes on from its last checkpoint.
+
+    Raises:
+        DataError: a stage's data cannot be read.
+        ConfigError: the machine has not what is asked for.
+    """
+    directory = directory_of(training, kind=kind, storage=storage)
+    if provenance.is_complete(directory):
+        return directory
+    work = storage / "training" / directory.name
+    board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
+
+    def both(row: train.Row) -> None:
+        board(row)
+        if log:
+            log(row)
+
+    if machine.workers:
+        trained = train.on_workers(
+            training, machine=machine, name=work.name, storage=work.parent, log=both
+        )
+    else:
+        train.use_threads(machine.cpus)
+        run = train.LocalRun(work, device=train.device_of(machine))
+        trained = train.train(training, run=run, log=both)
+    with provenance.atomic_directory(directory) as draft:
+        _write(draft, trained, training, kind=kind)
+    shutil.rmtree(work, ignore_errors=True)
+    return directory
+
+
+def add(model: TimerXL, *, kind: Kind, storage: Path, source: Path) -> Path:
+    """The directory of a model that was trained elsewhere, keyed by its weights."""
+    key = provenance.digest({"config": model.config, "weights": _digest_of(model)})
+    directory = storage / f"{kind}s" / key
+    if provenance.is_complete(directory):
+        return directory
+    with provenance.atomic_directory(directory) as draft:
+        weights.save(model, draft)
+        metrics: dict[str, Any] = {
+            "kind": kind,
+            "parameters": model.config.num_parameters,
+            "curve": [],
+        }
+        _write_json(draft / "metrics.json", metrics)
+        _write_json(draft / "provenance.json", provenance.collect(imported=str(source)))
+    return directory
+
+
+def open_model(path: Path) -> Model:
+    """The model of a directory of the bank, without its weights.
+
+    Raises:
+        ConfigError: the directory is missing or was never finished.
+    """
+    if not provenance.is_complete(path):
+        raise ConfigError(f"{path} holds no finished model: train it, or give another directory")
+    config = TimerXLConfig(**json.loads((path / weights.CONFIG).read_text()))
+    metrics = json.loads((path / "metrics.json").read_text())
+    return Model(path.name, path, config, metrics)
+
+
+def find(reference: str, *, kind: Kind, storage: Path) -> Path:
+    """The directory that a user means by a path, a key or the beginning of a key.
+
+    Raises:
+        ConfigError: nothing, or more than one model, is meant.
+    """
+    for path in (Path(reference), storage / f"{kind}s" / reference):
+        if provenance.is_complete(path):
+            return path
+    matches = [
+        path
+        for path in sorted((storage / f"{kind}s").glob(f"{reference}*"))
+        if provenance.is_complete(path)
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    known = ", ".join(path.name for path in models(kind, storage=storage)) or "none yet"
+    what = f"means {len(matches)} {kind}s" if matches else f"is no trained {kind}"
+    raise ConfigError(f"{kind} {reference!r} {what} in {storage}; there are: {known}")
+
+
+def models(kind: Kind, *, storage: Path) -> list[Path]:
+    """The finished models of one kind in a storage."""
+    return [p for p in sorted((storage / f"{kind}s").glob("*")) if provenance.is_complete(p)]
+
+
+def recipe(name: str) -> Training:
+    """The training that a recipe's name stands for.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe {name!r} does not exist; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+class Once:
+    """Does each keyed piece of work once, whoever asks; meant as a Ray actor that holds no CPU.
+
+    Those who ask for work that is under way wait for it. Work that fails tells the one who asked
+    first, and is done again for the next: a failure is never kept.
+    """
+
+    def __init__(self) -> None:
+        self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.results: dict[str, Any] = {}
+
+    async def get(
+        self,
+        key: str,
+        work: Callable[..., Any],
+        arguments: Sequence[Any],
+        resources: dict[str, Any],
+    ) -> Any:
+        """What `work(*arguments)` gives as a Ray task with these resources, or gave before."""
+        import ray
+
+        async with self.locks[key]:
+            if key not in self.results:
+                task = ray.remote(work).options(max_retries=2, **resources)
+                self.results[key] = await task.remote(*arguments)
+        return self.results[key]
+
+    async def done(self) -> list[str]:
+        """Keys of the work that was done, in order."""
+        return list(self.results)
+
+
+def _write(directory: Path, trained: train.Trained, training: Training, *, kind: Kind) -> None:
+    weights.save(trained.model, directory)
+    metrics = {
+        "kind": kind,
+        "parameters": trained.model.config.num_parameters,
+        "seconds": sum(row["seconds"] for row in trained.curve),
+        "validation_loss": min(
+            row["validation_loss"]
+            for row in trained.curve
+            if row["stage"] == training.stages[-1].name
+        ),
+        "curve": trained.curve,
+    }
+    _write_json(directory / "metrics.json", metrics)
+    _write_json(directory / "training.json", training.model_dump(mode="json"))
+    _write_json(directory / "provenance.json", provenance.collect(seed=training.seed))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    provenance.atomic_write(path, json.dumps(content, indent=2) + "\n")
+
+
+def _digest_of(model: TimerXL) -> list[float]:
+    """Sums that tell one set of weights from another."""
+    return [float(tensor.double().sum()) for tensor in model.state_dict().values()]

@@ -1,0 +1,256 @@
+"""The data sets that go by a name: where their files are, what they hold, how they are split.
+
+foredraft data list
+foredraft data fetch ETTh1
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import http.client
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from foredraft.generators import GENERATORS
+from foredraft.provenance import atomic_write
+from foredraft.tables import DataError
+
+FETCH_TIMEOUT_S = 60
+
+
+class Published(NamedTuple):
+    """A public data set: how to know it, whence to get it, how it is split."""
+
+    file: str
+    what: str
+    rows: int
+    variates: int
+    licence: str
+    url: str = ""
+    where: str = ""
+    """where to get it, in words, if there is no address of the file itself"""
+    sha256: str = ""
+    """of the file; empty where no digest is published, then rows and variates are verified"""
+    split_rows: tuple[int, int, int] | None = None
+    """rows of train, validation, test; None: 70/10/20"""
+    disordered: bool = False
+    """the published file itself repeats a time stamp; its benchmarks go by rows"""
+
+
+def _ett(file: str, *, per_hour: int, sha256: str = "") -> Published:
+    step = "hourly" if per_hour == 1 else "15 minutes"
+    month = 30 * 24 * per_hour
+    return Published(
+        file=file,
+        what=f"electricity transformer: six loads and the oil temperature, {step}",
+        rows=17420 * per_hour,
+        variates=7,
+        licence="CC BY-ND 4.0",
+        url=f"https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/{file}",
+        sha256=sha256,
+        split_rows=(12 * month, 4 * month, 4 * month),
+    )
+
+
+_TSLIB = "in the data collection that the README of github.com/thuml/Time-Series-Library links to"
+_LAI = "https://raw.githubusercontent.com/laiguokun/multivariate-time-series-data/master"
+
+DATASETS: dict[str, Published] = {
+    "ETTh1": _ett(
+        "ETTh1.csv",
+        per_hour=1,
+        sha256="f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
+    ),
+    "ETTh2": _ett("ETTh2.csv", per_hour=1),
+    "ETTm1": _ett("ETTm1.csv", per_hour=4),
+    "ETTm2": _ett("ETTm2.csv", per_hour=4),
+    "electricity": Published(
+        file="electricity.csv",
+        what="ECL: load of 321 clients, hourly",
+        rows=26304,
+        variates=321,
+        licence="CC BY 4.0 (UCI ElectricityLoadDiagrams20112014)",
+        where=_TSLIB,
+    ),
+    "weather": Published(
+        file="weather.csv",
+        what="21 readings of a weather station in Jena, 10 minutes",
+        rows=52696,
+        variates=21,
+        licence="not stated (Max Planck Institute for Biogeochemistry)",
+        where=_TSLIB,
+        disordered=True,  # 2020-05-12 06:00 twice: github.com/thuml/Autoformer/issues/173
+    ),
+    "traffic": Published(
+        file="traffic.csv",
+        what="road occupancy at 862 sensors in San Francisco, hourly",
+        rows=17544,
+        variates=862,
+        licence="not stated (Caltrans PeMS)",
+        where=_TSLIB,
+    ),
+    "exchange": Published(
+        file="exchange_rate.csv",
+        what="exchange rates of 8 currencies, daily",
+        rows=7588,
+        variates=8,
+        licence="not stated",
+        where=_TSLIB,
+    ),
+    "solar": Published(
+        file="solar_AL.txt",
+        what="output of 137 solar plants in Alabama, 10 minutes",
+        rows=52560,
+        variates=137,
+        licence="not stated (NREL)",
+        url=f"{_LAI}/solar-energy/solar_AL.txt.gz",
+    ),
+    "eia930": Published(
+        file="eia930_2015_2020_54ba.parquet",
+        what="electricity demand (MW) of 54 US balancing authorities, hourly",
+        rows=43848,
+        variates=54,
+        licence="CC BY 4.0",
+        where="data/release_2020_Oct/balancing_authorities of "
+        "github.com/truggles/EIA_Cleaned_Hourly_Electricity_Demand_Data, joined to one table",
+        sha256="c299553a3d88071861d963c56ff9ad6dbc870ce212c59a1d30d2adcd26cecd67",
+    ),
+}
+
+
+def fetch(name: str) -> Path:
+    """The data set's file: as found in the data folder, else downloaded there and verified.
+
+    Raises:
+        DataError: unknown name, no public address, no network, or other bytes than expected.
+    """
+    entry = _entry(name)
+    if (found := _find(entry.file)) is not None:
+        verified(found, entry=entry)
+        return found
+    target = data_folder() / entry.file
+    if not entry.url:
+        raise DataError(
+            f"{name}: {entry.file} has no address to download from; "
+            f"find it {entry.where} and put it into {target.parent}"
+        )
+    content = _download(entry.url, target=target)
+    actual = hashlib.sha256(content).hexdigest()
+    if entry.sha256 and actual != entry.sha256:
+        raise DataError(
+            f"{entry.url} has changed: {_other_digest(actual, entry=entry)}; get the published "
+            f"file by hand and save it as {target}"
+        )
+    try:
+        atomic_write(target, content)
+    except OSError as error:
+        raise DataError(
+            f"{target} cannot be written ({error.strerror}); set FOREDRAFT_DATA to another folder"
+        ) from error
+    return target
+
+
+def describe(name: str) -> dict[str, Any]:
+    """One row of the catalogue: name, present, rows, variates, licence, what."""
+    if name in GENERATORS:
+        made = GENERATORS[name]
+        size = {"rows": made.parameters["rows"], "variates": made.num_variates}
+        return {"name": name, "present": True, **size, "licence": "none needed", "what": made.what}
+    entry = _entry(name)
+    return {
+        "name": name,
+        "present": _find(entry.file) is not None,
+        "rows": entry.rows,
+        "variates": entry.variates,
+        "licence": entry.licence,
+        "what": entry.what,
+    }
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """A row for each data set that goes by a name, generators last."""
+    return [describe(name) for name in (*DATASETS, *GENERATORS)]
+
+
+def data_folder() -> Path:
+    """Where data sets are looked for by name: $FOREDRAFT_DATA, else in the user's cache."""
+    chosen = os.environ.get("FOREDRAFT_DATA")
+    return Path(chosen).expanduser() if chosen else cache_folder() / "data"
+
+
+def cache_folder() -> Path:
+    """The user's cache for foredraft, under $XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foredraft"
+
+
+def locate(source: str) -> tuple[Path, Published | None]:
+    """The file of a name or a path, and what is published about it if it was asked for by name."""
+    path = Path(source).expanduser()
+    if source not in DATASETS and (path.suffix or path.exists() or len(path.parts) > 1):
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise DataError(f"{path} {what} (looked from {Path.cwd()}); correct the path")
+        return path, None
+    entry = _entry(source)
+    if (found := _find(entry.file)) is not None:
+        return found, entry
+    remedy = f"run `foredraft data fetch {source}`" if entry.url else f"get it {entry.where}"
+    raise DataError(
+        f"{source}: {entry.file} is neither in {data_folder()} nor one folder below; {remedy}, "
+        "or set FOREDRAFT_DATA to the folder that holds it"
+    )
+
+
+def _find(file: str) -> Path | None:
+    folder = data_folder()
+    places = [folder / file, *sorted(folder.glob(f"*/{file}"))]
+    return next((place for place in places if place.is_file()), None)
+
+
+def verified(path: Path, *, entry: Published | None) -> str:
+    """SHA-256 of the file; raises if another one is published."""
+    try:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if entry and entry.sha256 and actual != entry.sha256:
+        raise DataError(
+            f"{path} is not the published file: {_other_digest(actual, entry=entry)}; "
+            "replace it, or give its path to use it as it is"
+        )
+    return actual
+
+
+def _other_digest(actual: str, *, entry: Published) -> str:
+    return f"its SHA-256 is {actual[:16]}..., published is {entry.sha256[:16]}..."
+
+
+def _entry(name: str) -> Published:
+    if name in DATASETS:
+        return DATASETS[name]
+    if name in GENERATORS:
+        raise DataError(f"{name} is made on the spot and has no file; use it by its name")
+    known = {known.lower(): known for known in (*DATASETS, *GENERATORS)}
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {known[close[0]]}" if close else f"known: {', '.join(known.values())}"
+    raise DataError(f"no data set is named {name!r}: {hint}; a file is given with its suffix")
+
+
+def _download(url: str, *, target: Path) -> bytes:
+    """The bytes behind the address, unpacked if it ends in .gz."""
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:
+            announced = response.headers.get("Content-Length")
+            content = response.read()
+        if announced and int(announced) != len(content):
+            raise OSError(f"{len(content)} of {announced} bytes came")
+        return gzip.decompress(content) if url.endswith(".gz") else content
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        raise DataError(
+            f"{url} could not be downloaded ({error}); get it by hand and save it as {target}"
+        ) from error

@@ -1,0 +1,72 @@
+"""The command `foredraft`: every verb of the platform, on one screen each.
+
+    foredraft search search_spaces/demo.yaml
+
+Progress goes to standard error. With --json the last line of standard output is one compact JSON
+document. Exit code 0: done; 2: the user's mistake, in one clear line; 1: anything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import OmitSubcommandPrefixes, subcommand
+
+from foredraft.cli.common import Result
+from foredraft.cli.datasets import Data
+from foredraft.cli.pairs import Evaluate
+from foredraft.cli.studies import Forecast, Report, Search
+from foredraft.cli.training import Import, TrainVerb
+from foredraft.config import ConfigError
+from foredraft.data import DataError
+
+Verb = (
+    Annotated[Data, subcommand("data")]
+    | Annotated[TrainVerb, subcommand("train")]
+    | Annotated[Import, subcommand("import")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Search, subcommand("search")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[Forecast, subcommand("forecast")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb and exit with its code."""
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    kind: Any = OmitSubcommandPrefixes[Verb]  # type: ignore[misc]
+    verb: Any = tyro.cli(kind, prog="foredraft", args=arguments, description=__doc__)
+    try:
+        result = verb.run()
+    except (ConfigError, DataError, ValueError) as error:
+        # ValueError is how models/ names a user's mistake; a bug of ours is told apart by where
+        # it was raised only in its traceback, which FOREDRAFT_TRACEBACK brings back.
+        if os.environ.get("FOREDRAFT_TRACEBACK"):
+            raise
+        print(f"foredraft: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("foredraft: stopped", file=sys.stderr)
+        sys.exit(130)
+    if verb.json:
+        print(json.dumps(result, separators=(",", ":"), default=str))
+    else:
+        _show(result)
+
+
+def _show(result: Result, *, indent: int = 0) -> None:
+    for name, value in result.items():
+        if isinstance(value, dict):
+            print(f"{'':{indent}}{name}")
+            _show(value, indent=indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for item in value:
+                print(f"{'':{indent}}" + "  ".join(str(v) for v in item.values()))
+        elif isinstance(value, float):
+            print(f"{'':{indent}}{name:<20} {value:.6g}")
+        else:
+            print(f"{'':{indent}}{name:<20} {value}")

@@ -18,7 +18,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
-from foredraft.cli.pairs import Evaluate
+from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
 from foredraft.config import ConfigError
@@ -29,6 +29,7 @@ Verb = (
     | Annotated[TrainVerb, subcommand("train")]
     | Annotated[Import, subcommand("import")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Bench, subcommand("bench")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Forecast, subcommand("forecast")]

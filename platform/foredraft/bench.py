@@ -15,7 +15,7 @@ import itertools
 import runpy
 import statistics
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -55,6 +55,11 @@ FORCING_SIGMA = 1e6
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_rolling.py"
 
 Row = dict[str, Any]
+COLUMNS = (
+    *("dtype", "batch", "horizon", "scale", "lookahead", "acceptance", "speedup, 95 %"),
+    *("predicted", "target s", "draft / verify / accept", "rounds by patches emitted"),
+    *("peak MiB", "loop"),
+)
 
 
 class BenchPlan(Settings):
@@ -155,13 +160,17 @@ def bench(
         ConfigError: the reference loop is asked for and is not there.
     """
     rows, models, made_for = [], None, None
+    costs, calibrated_for = None, None
     threads = plan.threads or (torch.get_num_threads(),)
     for cell in _grid(plan, scales, threads=threads):
         torch.set_num_threads(cell.threads)
         if models is None or made_for != (cell.dtype, cell.scale):
             made_for = (cell.dtype, cell.scale)
             models = _ready(*subject.make(cell.scale), dtype=cell.dtype, plan=plan, device=device)
-        rows.append(_measure(plan, cell, models, subject.contexts_WTC))
+        run = _run(plan, cell, models, subject.contexts_WTC)
+        if costs is None or calibrated_for != cell[:-1]:  # acceptance changes no pass
+            costs, calibrated_for = run.costs(), cell[:-1]
+        rows.append(_measure(plan, cell, run, costs))
         say(rows[-1])
     return rows
 
@@ -190,28 +199,28 @@ def _ready(
     return Models(target, Engine(target), Engine(draft, int8=plan.int8))
 
 
-def _measure(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) -> Row:
-    config = models.target.config
-    evaluation = Evaluation(
-        data="", horizon=cell.horizon, batch=cell.batch, policy=plan.policy, dtype=cell.dtype
-    )
+def _run(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) -> _Run:
     repeats = -(-cell.batch // len(contexts_WTC))
-    context_BTC = contexts_WTC.repeat(repeats, 1, 1)[: cell.batch].to(models.target.device)
-    windows = EvaluationWindows(context_BTC, context_BTC)
-    rule = _rule(plan, cell)
-    run = _Run(models, context_BTC, rule, evaluation)
-    counted = run.speculation(seed=0)
-    costs = timing.calibrate(
-        models.target, models.draft, windows, lookahead=rule.lookahead, evaluation=evaluation
+    return _Run(
+        models,
+        contexts_WTC.repeat(repeats, 1, 1)[: cell.batch].to(models.target.device),
+        _rule(plan, cell),
+        Evaluation(
+            data="-", horizon=cell.horizon, batch=cell.batch, policy=plan.policy, dtype=cell.dtype
+        ),
     )
-    rates = (
-        [cell.acceptance] * rule.lookahead
-        if cell.acceptance
-        else cost.pass_rates(counted.tested_K, counted.passed_K)
-    )
+
+
+def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> Row:
+    models, rule, policy = run.models, run.rule, plan.policy
+    if cell.acceptance:
+        rates = [cell.acceptance] * rule.lookahead
+    else:
+        counted = run.speculation(seed=0)
+        rates = cost.pass_rates(counted.tested_K, counted.passed_K)
     chances = Plan(costs, tuple(rates[: costs.lookahead]))
-    patches = -(-cell.horizon // config.patch)
-    horizon = {"patches": patches, "renorm_every": plan.policy.renorm_every, "batch": cell.batch}
+    patches = -(-cell.horizon // models.target.config.patch)
+    horizon = {"patches": patches, "renorm_every": policy.renorm_every, "batch": cell.batch}
     best, predicted = chances.best(**horizon)
     if plan.adapt:
         run = run._replace(rule=Acceptance(**{**asdict(rule), "adapt": True}), plan=chances)
@@ -234,8 +243,8 @@ def _measure(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) 
         **cell._asdict(),
         "lookahead": best,
         "patches_out": models.draft.config.patches_out,
-        "context_policy": plan.policy.kind,
-        "renorm_every": plan.policy.renorm_every,
+        "context_policy": policy.kind,
+        "renorm_every": policy.renorm_every,
         "adapt": plan.adapt,
         "draft": {
             name: getattr(models.draft.config, name)
@@ -261,6 +270,7 @@ def _measure(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) 
             "reference_ratio": distance.median,
             "reference_low": distance.low,
             "reference_high": distance.high,
+            "reference_s": statistics.median(reference_s[0]),
         }
     return row
 
@@ -287,6 +297,16 @@ class _Run(NamedTuple):
     rule: Acceptance
     evaluation: Evaluation
     plan: Plan | None = None
+
+    def costs(self) -> cost.PassCosts:
+        """The passes of this pair, calibrated."""
+        return timing.calibrate(
+            self.models.target,
+            self.models.draft,
+            EvaluationWindows(self.context_BTC, self.context_BTC),
+            lookahead=self.rule.lookahead,
+            evaluation=self.evaluation,
+        )
 
     def alone(self, index: int = 0) -> Tensor:
         """The target's own forecast."""
@@ -335,6 +355,38 @@ def _reference(model: TimerXL, run: _Run) -> Callable[[int], object]:
         raise ConfigError(f"reference needs {REFERENCE}: run it from a checkout of the repository")
     rolling_forecast = runpy.run_path(str(REFERENCE))["rolling_forecast"]
     return lambda _: rolling_forecast(model, run.context_BTC, horizon=run.evaluation.horizon)
+
+
+def card(rows: list[Row]) -> str:
+    """The rows as a table in Markdown, for people and for `benchmarks/`."""
+    lines = [_table_line(COLUMNS), _table_line(["---"] * len(COLUMNS))]
+    lines += [_table_line(_cells(row)) for row in rows]
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> list[str]:
+    stages = [row[f"{name}_s"] for name in timing.StageSeconds._fields]
+    shares = " / ".join(f"{stage / sum(stages):.0%}" for stage in stages)
+    rate = row["acceptance_rate"]
+    return [
+        row["dtype"],
+        str(row["batch"]),
+        str(row["horizon"]),
+        "own" if row["scale"] is None else f"{row['scale']:g}",
+        str(row["lookahead"]),
+        "nothing proposed" if rate is None else f"{rate:.2f}",
+        f"{row['speedup']:.2f}x, {row['speedup_low']:.2f} to {row['speedup_high']:.2f}",
+        f"{row['predicted_speedup']:.2f}x",
+        f"{row['target_s']:.4f}",
+        shares,
+        " ".join(str(count) for count in row["accept_lengths"][1:]),
+        f"{row['peak_mib']:.1f}",
+        f"{row['reference_ratio']:.1f}x" if "reference_ratio" in row else "",
+    ]
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def peak_mib(run: Callable[[], object], device: torch.device) -> float:

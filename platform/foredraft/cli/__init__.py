@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     if verb.json:
         print(json.dumps(result, separators=(",", ":"), default=str))
     else:
-        _show(result)
+        getattr(verb, "show", _show)(result)
 
 
 def _show(result: Result, *, indent: int = 0) -> None:

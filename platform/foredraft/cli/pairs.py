@@ -158,6 +158,13 @@ class Bench(Common):
             "results": rows,
         }
 
+    def show(self, result: Result) -> None:
+        """Print the card: device, versions, and a line per row."""
+        from foredraft import bench
+
+        versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch"))
+        print(f"{result['device']}, {versions}\n\n{bench.card(result['results'])}")
+
     def _grid(self) -> dict[str, Any]:
         lists = {
             "batches": self.batch,

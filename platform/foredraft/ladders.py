@@ -84,6 +84,39 @@ def etth1() -> Ladder:
     )
 
 
+def eia930() -> Ladder:
+    """EIA-930 and a deep target: where is the target worth its cost?"""
+    observed = Stage(
+        name="scratch",
+        data="eia930",
+        epochs=4,
+        windows_per_epoch=6400,
+        lr=5e-4,
+        variates=7,
+        validation_windows=256,
+    )
+    distill = Stage(
+        name="distill",
+        data="eia930",
+        epochs=6,
+        windows=4000,
+        variates=7,
+        validation_windows=256,
+    )
+    chain = (observed, distill)
+    return Ladder(
+        name="eia930",
+        target="eia930-deep",
+        rungs=(
+            Rung(name="0.5x from scratch", scales=(0.5,), stages=chain[:1]),
+            Rung(name="0.5x distilled", scales=(0.5,), stages=chain),
+            Rung(name="0.7x from scratch", scales=(0.7,), stages=chain[:1]),
+            Rung(name="0.7x distilled", scales=(0.7,), stages=chain),
+        ),
+        evaluation=Evaluation(data="eia930", split="test", horizon=720, windows=32),
+    )
+
+
 def demo() -> Ladder:
     """The demo's target on generated data, in a minute or two."""
     return Ladder(
@@ -117,7 +150,7 @@ def demo() -> Ladder:
     )
 
 
-LADDERS: dict[str, Callable[[], Ladder]] = {"demo": demo, "etth1": etth1}
+LADDERS: dict[str, Callable[[], Ladder]] = {"demo": demo, "etth1": etth1, "eia930": eia930}
 """Complete ladders, by name."""
 
 

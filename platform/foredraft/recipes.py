@@ -42,6 +42,24 @@ def etth1_deep() -> Training:
     )
 
 
+def eia930_deep() -> Training:
+    """A deep target on the hourly demand of 54 balancing authorities: four layers."""
+    return Training(
+        model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
+        stages=(
+            Stage(
+                name="scratch",
+                data="eia930",
+                epochs=4,
+                windows_per_epoch=6400,
+                lr=5e-4,
+                variates=7,
+                validation_windows=256,
+            ),
+        ),
+    )
+
+
 def demo() -> Training:
     """A small target on generated data, trained in seconds."""
     return Training(
@@ -65,6 +83,7 @@ RECIPES: dict[str, Callable[[], Training]] = {
     "demo": demo,
     "etth1": etth1,
     "etth1-deep": etth1_deep,
+    "eia930-deep": eia930_deep,
 }
 """Complete trainings of targets, by name."""
 

@@ -175,6 +175,57 @@ def test_a_worker_of_ray_that_is_killed_is_replaced_and_ends_as_an_uninterrupted
     assert_same_weights(whole.model, trained.model)
 
 
+def test_a_driver_of_ray_that_is_killed_is_followed_by_one_that_goes_on(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    import ray
+
+    wanted = training(stage(epochs=12))
+    (tmp_path / "training.json").write_text(wanted.model_dump_json())
+    address = ray.get_runtime_context().gcs_address
+    driver = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    with subprocess.Popen(driver, env={**os.environ, "RAY_ADDRESS": address}) as process:
+        await_file(tmp_path / "orphan", "checkpoint_*")
+        process.send_signal(signal.SIGKILL)
+    counting = CountsEpochs(tmp_path / "epochs")
+    trained = train.on_workers(
+        wanted,
+        machine=Machine(workers=1, use_gpu=False),
+        name="orphan",
+        storage=tmp_path,
+        examine=counting,
+    )
+    assert 0 < len(counting.path.read_text()) < 12
+    whole = train.train(wanted, run=train.LocalRun(tmp_path / "whole"))
+    assert_same_weights(whole.model, trained.model)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from foredraft import search, train
+from foredraft.config import Machine, Training
+
+root = Path(sys.argv[1])
+wanted = Training.model_validate_json((root / "training.json").read_text())
+search.connect()
+machine = Machine(workers=1, use_gpu=False)
+train.on_workers(wanted, machine=machine, name="orphan", storage=root)
+"""
+
+
+class CountsEpochs:
+    """An examination that leaves a mark for every epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, draft: TimerXL) -> train.Row:
+        with self.path.open("a") as file:
+            file.write(".")
+        return {}
+
+
 class KillsItself:
     """An examination in which the worker dies, once."""
 

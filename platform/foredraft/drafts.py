@@ -21,12 +21,15 @@ from typing import Any, Literal, NamedTuple
 
 import timer_xl.config
 import timer_xl.model
-from foredraft import data, lessons, provenance, train
+from foredraft import data, lessons, losses, provenance, teacher, train
 from foredraft.config import ConfigError, Machine, Training
 from timer_xl import TimerXL, TimerXLConfig
 from timer_xl import checkpoint as weights
 
 Kind = Literal["target", "draft"]
+
+# What a model's weights depend on beside its training.
+_CODE = (train, lessons, losses, teacher, timer_xl.model, timer_xl.config)
 
 
 class Model(NamedTuple):
@@ -47,7 +50,7 @@ def key_of(training: Training) -> str:
         "training": training.model_dump(mode="json", exclude={"target"}),
         "data": [[data.load(name).digest for name in stage.sources] for stage in training.stages],
         "target": provenance.file_digest(target) if target else None,
-        "code": provenance.code_version(train, lessons, timer_xl.model, timer_xl.config),
+        "code": provenance.code_version(*_CODE),
     }
     return provenance.digest(facts)
 

@@ -17,7 +17,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +26,11 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from foredraft import provenance
+from foredraft import losses, provenance
 from foredraft.config import ConfigError, Machine, Training
 from foredraft.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.runs import FILE, LocalRun, RayRun, Row, Run, State, device_of, use_threads, uses_gpu
+from foredraft.stopwatch import Stopwatch
 from timer_xl import TimerXL, checkpoint
 from timer_xl.model import Dropout, Prediction, TimeAttention
 
@@ -63,13 +64,6 @@ SCALARS = {
     *("train_loss", "validation_loss", "squared_z", "within_deviation", "learning_rate"),
     *("samples_per_s", "outside_share", *EXAMINED),
 }
-# Every so many steps of an epoch are timed: on a GPU the clock has to wait for the device.
-TIMED_EVERY = 8
-# A variance below this is taken for this: what is below the rounding of bf16 means cannot be known.
-VARIANCE_FLOOR = 1e-4
-# How far an error counts by the variance that was expected of it (beta-NLL, Seitzer et al., ICLR
-# 2022): at 0 a mean that is hard to learn is given up and its variance raised instead.
-NLL_BETA = 0.5
 
 
 class Trained(NamedTuple):
@@ -207,7 +201,7 @@ class _Learner:
     def _learn(self) -> tuple[float, float]:
         """Mean training loss of the epoch, and the share of it outside forward and backward."""
         self.wrapped.train()
-        total, watch = torch.zeros((), device=self.run.device), _Watch(self.run.device)
+        total, watch = torch.zeros((), device=self.run.device), Stopwatch(self.run.device)
         for draw in self.lessons.epoch(self.epochs_done, **self.drawing):
             watch.begin_step()
             total += self._pass(draw.parts(self.run.world_size)[self.run.rank], watch)
@@ -219,7 +213,7 @@ class _Learner:
         loss = self._over_workers(total, torch.tensor(float(self.steps)))
         return loss, watch.outside_share
 
-    def _pass(self, draw: Draw, watch: _Watch) -> Tensor:
+    def _pass(self, draw: Draw, watch: Stopwatch) -> Tensor:
         """The loss of this worker's share of a step, whose gradient is then in the model."""
         total = torch.zeros((), device=self.run.device)
         parts = draw.parts(self.stage.accumulate)
@@ -243,17 +237,13 @@ class _Learner:
         return prediction
 
     def _loss(self, prediction: Prediction, lesson: Lesson) -> Tensor:
-        if self.stage.loss == "nll":
-            assert prediction.log_variance is not None
-            return gaussian_nll(prediction.mean, prediction.log_variance, lesson.y_BMCQ)
-        return ((prediction.mean - lesson.y_BMCQ) * lesson.unit_B1C1).square().mean()
+        return losses.LOSSES[self.stage.loss](prediction, lesson)
 
     @torch.no_grad()
     def _validate(self) -> Row:
         """Loss over the validation windows, shared out to the workers; calibration with a variance.
 
-        Calibration is told by the mean squared error in deviations (1 where it is right) and by
-        how many errors are within one deviation (.683 where they are Gaussian).
+        Counts are added over windows and workers before they are divided.
         """
         self.wrapped.eval()
         sums = torch.zeros(4, dtype=torch.float64, device=self.run.device)
@@ -264,17 +254,13 @@ class _Learner:
             cells = lesson.y_BMCQ.numel()
             sums[0] += cells
             sums[1] += self._loss(prediction, lesson).double() * cells
-            if prediction.log_variance is not None:
-                error = (prediction.mean - lesson.y_BMCQ).square()
-                z = error * torch.exp(-prediction.log_variance)
-                sums[2] += z.double().sum()
-                sums[3] += (z <= 1).sum()
+            sums[2:] += losses.calibration(prediction, lesson)
         if self.run.world_size > 1:
             distributed.all_reduce(sums)
-        row = {"validation_loss": float(sums[1] / sums[0])}
+        loss, squared_z, within = (sums[1:] / sums[0]).tolist()
+        row = {"validation_loss": loss}
         if self.training.model.variance:
-            row["squared_z"] = float(sums[2] / sums[0])
-            row["within_deviation"] = float(sums[3] / sums[0])
+            row |= {"squared_z": squared_z, "within_deviation": within}
         return row
 
     def _arithmetic(self) -> torch.autocast:
@@ -318,54 +304,6 @@ class _Learner:
         torch.set_rng_state(state["random"].cpu())
         self.best, self.best_loss = state["best"], state["best_loss"]
         self.epochs_done, self.stale = state["epochs_done"], state["stale"]
-
-
-class _Watch:
-    """Tells which part of a step is spent outside forward and backward, over some of the steps."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.step, self.step_s, self.passing_s = 0, 0.0, 0.0
-
-    def begin_step(self) -> None:
-        """A step begins: with the drawing of its windows."""
-        self.timed = self.step % TIMED_EVERY == 0
-        self.started = self._now() if self.timed else 0.0
-
-    def end_step(self) -> None:
-        """The weights are those of the next step."""
-        self.step += 1
-        if self.timed:
-            self.step_s += self._now() - self.started
-
-    @contextlib.contextmanager
-    def passing(self) -> Iterator[None]:
-        """Around forward and backward."""
-        started = self._now() if self.timed else 0.0
-        yield
-        if self.timed:
-            self.passing_s += self._now() - started
-
-    @property
-    def outside_share(self) -> float:
-        """Share of the timed steps outside forward and backward, 0..1."""
-        return 1 - self.passing_s / self.step_s
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-
-def gaussian_nll(mean: Tensor, log_variance: Tensor, observed: Tensor) -> Tensor:
-    """Mean negative log-likelihood of a Gaussian, each error weighted by its variance ** beta.
-
-    The variance is bounded from below, so that it cannot collapse onto what is fitted by heart.
-    """
-    bounded = log_variance.clamp_min(math.log(VARIANCE_FLOOR))
-    variance = bounded.exp()
-    nll = 0.5 * (bounded + (observed - mean).square() / variance)
-    return (nll * variance.detach() ** NLL_BETA).mean()
 
 
 def _use_dropout(model: TimerXL, probability: float) -> None:

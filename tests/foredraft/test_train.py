@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foredraft import drafts, train
+from foredraft import drafts, losses, train
 from foredraft.config import ConfigError, Machine, Stage, Training
 from foredraft.examine import Examiner
 from timer_xl import TimerXL, TimerXLConfig, checkpoint
@@ -311,14 +311,14 @@ def test_a_draft_with_a_variance_says_how_far_it_is_off(tmp_path: Path) -> None:
 
 def test_a_variance_cannot_collapse_onto_what_is_fitted_by_heart() -> None:
     log_variance = torch.full((8,), -20.0, requires_grad=True)
-    train.gaussian_nll(torch.zeros(8), log_variance, torch.zeros(8)).backward()
+    losses.gaussian_nll(torch.zeros(8), log_variance, torch.zeros(8)).backward()
     assert torch.equal(log_variance.grad, torch.zeros(8))
 
 
 def test_a_mean_is_learnt_where_its_variance_is_still_large() -> None:
     def slope(log_variance: float) -> float:
         mean = torch.zeros(1, requires_grad=True)
-        train.gaussian_nll(mean, torch.tensor([log_variance]), torch.ones(1)).backward()
+        losses.gaussian_nll(mean, torch.tensor([log_variance]), torch.ones(1)).backward()
         assert mean.grad is not None
         return abs(float(mean.grad))
 

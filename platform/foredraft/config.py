@@ -59,7 +59,7 @@ class Stage(Settings):
     name: Literal["scratch", "pretrain", "finetune", "distill"]
     """what is learnt from: the future that was observed, or (`distill`) the target's answers; each
     stage starts from the one before it"""
-    data: str | dict[str, Positive]
+    data: str | dict[str, float]
     """name or path of the data set; or several, each with its weight in what is drawn"""
     judge: str | None = None
     """data set whose validation split judges an epoch; null for all that are learnt from"""
@@ -116,6 +116,9 @@ class Stage(Settings):
     def _holds_together(self) -> Stage:
         if not self.sources:
             raise ValueError("data is empty: name at least one data set")
+        for name, weight in self.sources.items():
+            if not weight > 0:
+                raise ValueError(f"data gives {name} the weight {weight}: it must be above 0")
         for name in ("rollouts", "rolled", "policy"):
             if self.name != "distill" and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect in stage {self.name}: only in distill")
@@ -411,7 +414,8 @@ def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) ->
             message = f"is not known; {_closest(field, kind)}"
         elif first["type"] == "missing":
             message = "is missing"
-        elif field:
+        elif field and not isinstance(first["input"], dict):
+            # A part of the tree as a whole tells its fields itself.
             message = f"is {first['input']!r}: {message}"
         raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
 

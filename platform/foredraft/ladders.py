@@ -71,14 +71,14 @@ def etth1() -> Ladder:
             Stage(
                 name="pretrain",
                 data="eia930",
-                epochs=3,
+                epochs=2,
                 windows_per_epoch=6400,
                 lr=1e-3,
                 variates=7,
                 validation_windows=256,
             ),
             Stage(name="finetune", data="ETTh1", epochs=2, dropout=0.3, validation_windows=256),
-            Stage(name="distill", data="ETTh1", epochs=6, validation_windows=256),
+            Stage(name="distill", data="ETTh1", epochs=4, validation_windows=256),
         ),
         evaluation=Evaluation(data="ETTh1", split="test", horizon=720, windows=128),
     )

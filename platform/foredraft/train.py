@@ -122,8 +122,8 @@ def train(
         if state and state["stage"] == index:
             learner.restore(state)
         else:
-            # Each stage draws its own dropout, whatever came before it.
-            torch.manual_seed(training.seed + 7919 * (index + 1))
+            # Each stage and worker draws its own dropout, whatever came before it.
+            torch.manual_seed(training.seed + 7919 * (index + 1) + 104_729 * run.rank)
         while not learner.done:
             row = learner.epoch()
             if examine and run.rank == 0:
@@ -289,19 +289,36 @@ class _Learner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": self._of_every_worker(self._random()),
             "best": self.best,
             "best_loss": self.best_loss,
             "epochs_done": self.epochs_done,
             "stale": self.stale,
         }
 
+    def _random(self) -> dict[str, Tensor]:
+        """Where this worker's random numbers stand."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.run.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.run.device)
+        return random
+
+    def _of_every_worker(self, value: dict[str, Tensor]) -> list[Any]:
+        if self.run.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.run.world_size
+        distributed.all_gather_object(values, value)
+        return values
+
     def restore(self, state: State) -> None:
         """Go on where `state` left off."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"].cpu())
+        random = state["random"][self.run.rank % len(state["random"])]
+        torch.set_rng_state(random["cpu"].cpu())
+        if self.run.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"].cpu(), self.run.device)
         self.best, self.best_loss = state["best"], state["best_loss"]
         self.epochs_done, self.stale = state["epochs_done"], state["stale"]
 

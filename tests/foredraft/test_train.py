@@ -95,7 +95,9 @@ def test_two_workers_have_the_loss_curve_of_one_with_the_same_batches(
     tmp_path: Path, ray_cluster: None
 ) -> None:
     # Dropout differs between workers, the windows of every batch and their variates do not.
-    wanted = training(stage(name="pretrain", dropout=0.0, variates=3))
+    wanted = training(
+        stage(name="pretrain", dropout=0.0, variates=3), stage(dropout=0.0, epochs=1)
+    )
     machine = Machine(workers=2, use_gpu=False)
     path = drafts.obtain(wanted, kind="draft", storage=tmp_path, machine=machine)
     alone = train.train(wanted, run=train.LocalRun(tmp_path / "alone")).curve
@@ -340,7 +342,7 @@ def test_a_summary_tells_speed_and_the_share_of_time_outside_the_passes(tmp_path
         ({"rollouts": 3}, "rollouts has no effect in stage scratch"),
         ({"judge": "ETTh1"}, "judge is 'ETTh1'"),
         ({"data": {}}, "data is empty"),
-        ({"data": {DATA: -1}}, "greater than 0"),
+        ({"data": {DATA: -1}}, "the weight -1.0: it must be above 0"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:

@@ -22,7 +22,16 @@ from foredraft.provenance import atomic_write
 
 ACCENT = "#e8590c"
 GREY = "#868e96"
-DEEP = "#3b528b"
+BLUE = "#3b528b"
+STRICT: dict[str, object] = {"symbol": "circle", "size": 10, "color": ACCENT}
+LENIENT: dict[str, object] = {"symbol": "circle-open", "size": 11, "color": GREY}
+TOGETHER: dict[str, object] = {"symbol": "diamond", "size": 10, "color": ACCENT}
+ALONE: dict[str, object] = {
+    "symbol": "line-ns-open",
+    "size": 15,
+    "color": BLUE,
+    "line": {"width": 3},
+}
 
 READING = (
     "Every rung is a draft, trained one step better than the one above it. Left: how much of what "
@@ -139,26 +148,13 @@ def ladder_figure(info: LadderInfo) -> go.Figure:
         horizontal_spacing=0.04,
         subplot_titles=("accepted", f"mse at {info.horizon}", "speed over the target alone"),
     )
-    names = [step.name for step in info.steps]
-
-    def dots(column: int, name: str, values: list[float], symbol: str, colour: str) -> None:
-        figure.add_scatter(
-            x=values,
-            y=names,
-            mode="markers",
-            name=name,
-            marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 1.5}},
-            hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}}<extra></extra>",
-            row=1,
-            col=column,
-        )
-
     steps = info.steps
-    dots(1, "strict rule", [s.strict for s in steps], "circle", ACCENT)
-    dots(1, "lenient rule", [s.lenient for s in steps], "circle-open", GREY)
-    dots(2, "speculation, mse", [s.error for s in steps], "diamond", ACCENT)
-    dots(2, "draft alone, mse", [s.error_alone for s in steps], "line-ns-open", DEEP)
-    dots(3, "speculation, measured", [s.speed for s in steps], "diamond", ACCENT)
+    _add_dots(figure, 1, "strict rule", {s.name: s.strict for s in steps}, STRICT)
+    _add_dots(figure, 1, "lenient rule", {s.name: s.lenient for s in steps}, LENIENT)
+    _add_dots(figure, 2, "draft alone", {s.name: s.error_alone for s in steps}, ALONE)
+    _add_dots(figure, 2, "speculation", {s.name: s.error for s in steps}, TOGETHER)
+    _add_dots(figure, 3, "draft alone", {s.name: s.speed_alone for s in steps}, ALONE)
+    _add_dots(figure, 3, "speculation", {s.name: s.speed for s in steps}, TOGETHER)
     figure.data[-1].error_x = {
         "type": "data",
         "symmetric": False,
@@ -166,10 +162,27 @@ def ladder_figure(info: LadderInfo) -> go.Figure:
         "arrayminus": [s.speed - s.low for s in steps],
         "color": ACCENT,
     }
-    dots(3, "draft alone, speed", [s.speed_alone for s in steps], "line-ns-open", DEEP)
     for column, place in ((2, info.target_error), (3, 1.0)):
         figure.add_vline(x=place, line={"color": GREY, "dash": "dash", "width": 1.5}, col=column)
     return _dress(figure, rungs=len(steps))
+
+
+def _add_dots(
+    figure: go.Figure, column: int, name: str, values: dict[str, float], marker: dict[str, object]
+) -> None:
+    """One mark a rung; a name has one legend entry, whatever the panels it is in."""
+    figure.add_scatter(
+        x=list(values.values()),
+        y=list(values),
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=name not in {trace.name for trace in figure.data},
+        marker=marker,
+        hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}}<extra></extra>",
+        row=1,
+        col=column,
+    )
 
 
 def _dress(figure: go.Figure, *, rungs: int) -> go.Figure:
@@ -187,8 +200,14 @@ def _dress(figure: go.Figure, *, rungs: int) -> go.Figure:
             "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
             "color": "#5c6670",
         },
-        margin={"l": 44, "r": 12, "t": 40, "b": 88},
+        margin={"l": 44, "r": 12, "t": 56, "b": 88},
         dragmode=False,
+        modebar={
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": "#adb5bd",
+            "activecolor": ACCENT,
+            "remove": ["select2d", "lasso2d", "autoScale2d"],
+        },
         legend={"orientation": "h", "x": 0, "y": -50 / (44 * rungs), "yanchor": "top"},
     )
 
@@ -269,5 +288,10 @@ def write_page(directory: Path) -> Path:
     )
     path = directory / "report.html"
     reading = ladder_sentences(ladder_info(rows))
-    atomic_write(path, page.page_html(ladder["name"], about=about, reading=reading, parts=parts))
+    atomic_write(
+        path,
+        page.page_html(
+            ladder["name"], about=about, reading=reading, parts=parts, kind="progression"
+        ),
+    )
     return path

@@ -95,9 +95,7 @@ def test_two_workers_have_the_loss_curve_of_one_with_the_same_batches(
     tmp_path: Path, ray_cluster: None
 ) -> None:
     # Dropout differs between workers, the windows of every batch and their variates do not.
-    wanted = training(
-        stage(name="pretrain", dropout=0.0, variates=3), stage(dropout=0.0, epochs=1)
-    )
+    wanted = training(stage(name="pretrain", dropout=0.0, variates=3), stage(dropout=0.0, epochs=1))
     machine = Machine(workers=2, use_gpu=False)
     path = drafts.obtain(wanted, kind="draft", storage=tmp_path, machine=machine)
     alone = train.train(wanted, run=train.LocalRun(tmp_path / "alone")).curve

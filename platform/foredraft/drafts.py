@@ -90,10 +90,7 @@ def obtain(
         return directory
     work = storage / "training" / directory.name
     begun = _begun(training, kind=kind, storage=storage)
-    board = train.tensorboard(
-        storage / "tensorboard" / f"{kind}-{directory.name}",
-        resumed_epochs=len(begun.curve) if begun else 0,
-    )
+    board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
 
     def both(row: train.Row) -> None:
         board(row)
@@ -117,6 +114,7 @@ def obtain(
     with provenance.atomic_directory(directory) as draft:
         _write(draft, trained, training, kind=kind)
     shutil.rmtree(work, ignore_errors=True)
+    work.with_suffix(".jsonl").unlink(missing_ok=True)
     return directory
 
 

@@ -95,13 +95,8 @@ class Lessons:
         dtype: str,
         taught: Teacher | None,
     ) -> None:
-        self.stage, self.config, self.seed, self.taught, self.dtype = (
-            stage,
-            config,
-            seed,
-            taught,
-            dtype,
-        )
+        self.stage, self.config, self.taught = stage, config, taught
+        self.seed, self.dtype = seed, dtype
         self.names = tuple(stage.sources) if split == "train" else stage.judges
         limit = stage.windows
         if split != "train":

@@ -28,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from foredraft import losses, provenance
 from foredraft.config import ConfigError, Machine, Training
+from foredraft.journal import Journal, following
 from foredraft.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.runs import FILE, LocalRun, RayRun, Row, Run, State, device_of, use_threads, uses_gpu
 from foredraft.stopwatch import Stopwatch
@@ -125,7 +126,7 @@ def train(
             # Each stage and worker draws its own dropout, whatever came before it.
             torch.manual_seed(training.seed + 7919 * (index + 1) + 104_729 * run.rank)
         while not learner.done:
-            row = learner.epoch()
+            row = {"number": len(curve) + 1, **learner.epoch()}
             if examine and run.rank == 0:
                 row |= examine(model.eval())
             curve.append(row)
@@ -339,16 +340,13 @@ def _teacher(training: Training, run: Run) -> Teacher:
     return Teacher(target, provenance.file_digest(path / checkpoint.WEIGHTS))
 
 
-def tensorboard(directory: Path, *, resumed_epochs: int = 0) -> Log:
+def tensorboard(directory: Path) -> Log:
     """A log that writes every row's numbers as scalars."""
-    writer = SummaryWriter(str(directory), purge_step=resumed_epochs or None)
-    epochs = resumed_epochs
+    writer = SummaryWriter(str(directory))
 
     def log(row: Row) -> None:
-        nonlocal epochs
-        epochs += 1
         for name in SCALARS & row.keys():
-            writer.add_scalar(f"{row['stage']}/{name}", row[name], epochs)
+            writer.add_scalar(f"{row['stage']}/{name}", row[name], row["number"])
         writer.flush()
 
     return log
@@ -372,10 +370,12 @@ def on_workers(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    journal = storage.resolve() / f"{name}.jsonl"
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
             "training": training.model_dump(mode="json"),
+            "journal": journal,
             "examine": examine,
             "begun": begun,
         },
@@ -387,15 +387,13 @@ def on_workers(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
+    with following(journal, log):
+        result = trainer.fit()
     assert result.checkpoint is not None, "a training has at least one epoch, and each reports one"
     with result.checkpoint.as_directory() as directory:
         state = torch.load(Path(directory) / FILE, map_location="cpu", weights_only=True)
     model = TimerXL(training.model)
     model.load_state_dict(state["best"])
-    if log:
-        for row in state["curve"]:
-            log(row)
     return Trained(model.eval(), state["curve"])
 
 
@@ -403,6 +401,7 @@ def _worker(config: dict[str, Any]) -> None:
     train(
         Training.model_validate(config["training"]),
         run=RayRun(),
+        log=Journal(config["journal"]),
         examine=config["examine"],
         begun=config["begun"],
     )

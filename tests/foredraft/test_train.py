@@ -97,12 +97,14 @@ def test_two_workers_have_the_loss_curve_of_one_with_the_same_batches(
     # Dropout differs between workers, the windows of every batch and their variates do not.
     wanted = training(stage(name="pretrain", dropout=0.0, variates=3), stage(dropout=0.0, epochs=1))
     machine = Machine(workers=2, use_gpu=False)
-    path = drafts.obtain(wanted, kind="draft", storage=tmp_path, machine=machine)
+    told: list[train.Row] = []
+    path = drafts.obtain(wanted, kind="draft", storage=tmp_path, machine=machine, log=told.append)
     alone = train.train(wanted, run=train.LocalRun(tmp_path / "alone")).curve
     shared = drafts.open_model(path).metrics["curve"]
     for name in ("train_loss", "validation_loss"):
         ours, theirs = ([row[name] for row in curve] for curve in (shared, alone))
         assert ours == pytest.approx(theirs, rel=1e-4)
+    assert [row["number"] for row in told] == [1, 2, 3]
 
 
 def test_parts_of_a_batch_lead_where_the_whole_batch_leads(tmp_path: Path) -> None:

@@ -20,13 +20,20 @@ import torch
 from torch import Tensor
 
 from timer_xl.acceptance import Acceptance, Gaussian, judge
-from timer_xl.context import ContextPolicy, History, open_context
+from timer_xl.context import ContextPolicy, open_context
+from timer_xl.engine import Engine
+from timer_xl.history import History, Place, alike, earlier, lowest
 from timer_xl.model import TimerXL
+from timer_xl.plan import Lookahead, Plan
 
 
 @torch.no_grad()
 def rollout(
-    model: TimerXL, context_BTC: Tensor, *, horizon: int, policy: ContextPolicy | None = None
+    model: TimerXL | Engine,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None = None,
 ) -> Tensor:
     """The forecast [B, horizon, C] of one model alone, in the units of the context.
 
@@ -36,7 +43,7 @@ def rollout(
     Raises:
         ValueError: the context's length is not the model's, or the horizon is below 1.
     """
-    policy = policy or ContextPolicy()
+    model, policy = Engine.of(model), policy or ContextPolicy()
     patches = _num_patches(model, context_BTC, horizon)
     history = History(context_BTC, patch=model.config.patch, room=patches, keep_proposals=False)
     context = open_context(model, history, policy, room=patches)
@@ -44,8 +51,8 @@ def rollout(
     while done < patches:
         context.begin_round()
         outlook = context.predict(ahead=0, last=1)
-        count = min(model.config.patches_out, int(_room(history.emitted_B, patches, policy)[0]))
-        history.commit(outlook.mean[:, :count], torch.full_like(history.length_B, count))
+        count = min(model.config.patches_out, lowest(_room(done, patches, policy)))
+        history.commit(outlook.mean[:, :count], count)
         done += count
     return _forecast(history, horizon)
 
@@ -76,26 +83,31 @@ class Speculation(NamedTuple):
 
 @torch.no_grad()
 def speculate(
-    target: TimerXL,
-    draft: TimerXL,
+    target: TimerXL | Engine,
+    draft: TimerXL | Engine,
     context_BTC: Tensor,
     *,
     horizon: int,
     acceptance: Acceptance,
     policy: ContextPolicy | None = None,
+    plan: Plan | None = None,
     generator: torch.Generator | None = None,
 ) -> Speculation:
     """The forecast of draft and target together (Leviathan et al., 2211.17192, on patches).
 
     Each round the draft proposes up to `acceptance.lookahead` patches, the target predicts after
     every prefix of them in one pass, and each sample keeps its longest accepted prefix and the
-    patch after it, which that same pass already holds.
+    patch after it, which that same pass already holds. A rule that adapts needs a `plan`; where
+    that expects no lookahead to pay, the target goes alone.
 
     Raises:
         ValueError: models of different patch or context, a target that emits several patches, a
-            context of another length, or a horizon below 1.
+            context of another length, a horizon below 1, or a rule that adapts without a plan.
     """
     patches = _num_patches(target, context_BTC, horizon)
+    chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
+    if chooser and not chooser.longest and acceptance.propose == "mean":
+        return _alone(target, context_BTC, horizon=horizon, policy=policy, acceptance=acceptance)
     pair = Pair(
         target,
         draft,
@@ -111,17 +123,57 @@ def speculate(
     row_B = torch.arange(len(context_BTC))
     while len(row_B):
         limit_B = pair.begin_round()
+        if chooser:
+            limit_B = limit_B.clamp_max(chooser.choose(limit_B + 1))
         proposal, drafted = pair.propose(int(limit_B.max()))
         accepted_B = pair.verify(proposal, drafted, limit_B=limit_B)
-        tally.add(limit_B, accepted_B)
+        for record in (tally, chooser) if chooser else (tally,):
+            record.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
         if bool(done_B.any()):
             rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
             forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
             rest = torch.nonzero(~done_B).flatten()
             row_B = row_B[rest]
-            pair.select(rest)
+            for part in (pair, chooser) if chooser else (pair,):
+                part.select(rest)
     return tally.speculation(_steps(forecast_BNCP, horizon))
+
+
+def _chooser(
+    acceptance: Acceptance,
+    plan: Plan | None,
+    policy: ContextPolicy | None,
+    *,
+    patches: int,
+    batch: int,
+) -> Lookahead | None:
+    """What chooses each round's lookahead, for a rule that adapts."""
+    if not acceptance.adapt:
+        if plan is not None:
+            raise ValueError("plan is given: it has no effect where adapt is false")
+        return None
+    if plan is None:
+        raise ValueError("adapt is true: it needs a plan, of costs and pass rates measured before")
+    renorm_every = policy.renorm_every if policy else 0
+    pays, _ = plan.best(patches=patches, renorm_every=renorm_every, batch=batch)
+    return Lookahead(plan, batch=batch, longest=acceptance.lookahead if pays else 0)
+
+
+def _alone(
+    target: TimerXL | Engine,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None,
+    acceptance: Acceptance,
+) -> Speculation:
+    """The target's own forecast, counted as rounds without proposals."""
+    tally = _Tally(acceptance.lookahead)
+    nobody_B = torch.zeros(len(context_BTC), dtype=torch.int64)
+    for _ in range(_num_patches(target, context_BTC, horizon)):
+        tally.observe(nobody_B, nobody_B)
+    return tally.speculation(rollout(target, context_BTC, horizon=horizon, policy=policy))
 
 
 class Pair:
@@ -129,8 +181,8 @@ class Pair:
 
     def __init__(
         self,
-        target: TimerXL,
-        draft: TimerXL,
+        target: TimerXL | Engine,
+        draft: TimerXL | Engine,
         context_BTC: Tensor,
         *,
         patches: int,
@@ -138,6 +190,7 @@ class Pair:
         policy: ContextPolicy | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        target, draft = Engine.of(target), Engine.of(draft)
         _check_pair(target, draft)
         self.patches, self.acceptance, self.generator = patches, acceptance, generator
         self.policy = policy or ContextPolicy()
@@ -159,7 +212,7 @@ class Pair:
         """Patches that each sample may propose: the target gives one more by itself."""
         self.judging.begin_round()
         self.drafting.begin_round()
-        room_B = _room(self.history.emitted_B, self.patches, self.policy)
+        room_B = torch.as_tensor(_room(self.history.emitted_B, self.patches, self.policy))
         return (room_B - 1).clamp_max(self.acceptance.lookahead)
 
     def propose(self, count: int) -> tuple[Tensor, Gaussian]:
@@ -195,9 +248,10 @@ class Pair:
             generator=self.generator,
         )
         accepted_B = verdict.accepted_B.cpu()  # the round's one wait for the device
+        accepted = alike(accepted_B)
         for context in (self.judging, self.drafting):
-            context.keep(self.history.length_B + accepted_B)
-        self.history.commit(verdict.emitted_BMCP, accepted_B + 1)
+            context.keep(self.history.end + accepted)
+        self.history.commit(verdict.emitted_BMCP, accepted + 1)
         return accepted_B
 
     def select(self, index_A: Tensor) -> None:
@@ -215,7 +269,7 @@ class _Tally:
         self.tested_K = torch.zeros(lookahead, dtype=torch.int64)
         self.passed_K = torch.zeros(lookahead, dtype=torch.int64)
 
-    def add(self, limit_B: Tensor, accepted_B: Tensor) -> None:
+    def observe(self, limit_B: Tensor, accepted_B: Tensor) -> None:
         position_K = torch.arange(len(self.tested_K))
         self.proposed += int(limit_B.sum())
         self.accepted += int(accepted_B.sum())
@@ -229,15 +283,15 @@ class _Tally:
         return Speculation(forecast_BTC, **vars(self))
 
 
-def _room(emitted_B: Tensor, patches: int, policy: ContextPolicy) -> Tensor:
-    """Patches that may be emitted before the horizon's end or the next anchor, per sample."""
-    left_B = patches - emitted_B
+def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:
+    """Patches that may be emitted before the horizon's end or the next anchor."""
+    left = patches - emitted
     if not policy.renorm_every:
-        return left_B
-    return torch.minimum(left_B, policy.renorm_every - emitted_B % policy.renorm_every)
+        return left
+    return earlier(left, policy.renorm_every - emitted % policy.renorm_every)
 
 
-def _num_patches(model: TimerXL, context_BTC: Tensor, horizon: int) -> int:
+def _num_patches(model: TimerXL | Engine, context_BTC: Tensor, horizon: int) -> int:
     if context_BTC.shape[1] != model.config.context:
         raise ValueError(
             f"context has {context_BTC.shape[1]} steps: this model reads {model.config.context}"
@@ -247,7 +301,7 @@ def _num_patches(model: TimerXL, context_BTC: Tensor, horizon: int) -> int:
     return -(-horizon // model.config.patch)
 
 
-def _check_pair(target: TimerXL, draft: TimerXL) -> None:
+def _check_pair(target: Engine, draft: Engine) -> None:
     for name in ("patch", "context"):
         ours, theirs = getattr(target.config, name), getattr(draft.config, name)
         if ours != theirs:

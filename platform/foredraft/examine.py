@@ -9,17 +9,16 @@ once, since their cost depends on the architecture alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from foredraft import evaluate
 from foredraft.config import Evaluation, Training
-from foredraft.train import Row
-from timer_xl import Acceptance, ContextPolicy, TimerXL, checkpoint, cost
+from foredraft.train import EXAMINED, Row
+from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, checkpoint, cost
 
 # The rule of every figure that names none: distances in RevIN units.
 DEFAULT_TOLERANCE = 0.01
@@ -32,12 +31,23 @@ def default_rule(patches_out: int) -> Acceptance:
     return Acceptance(mse_tol=DEFAULT_TOLERANCE, lookahead=max(4, patches_out))
 
 
+class Bench(NamedTuple):
+    """What a draft is examined beside; opened once for a training, where it runs."""
+
+    target: Engine
+    windows: evaluate.EvaluationWindows
+    alone_WHC: torch.Tensor
+    """the target's own forecasts"""
+    costs: cost.PassCosts
+
+
 @dataclass
 class Examiner:
-    """Examines the drafts of one training; what it needs is opened where it first examines."""
+    """Examines the drafts of one training; opens what it needs where it first examines."""
 
     training: Training
     target: Path
+    _bench: Bench | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of(cls, training: Training) -> Examiner | None:
@@ -46,38 +56,25 @@ class Examiner:
 
     def __call__(self, draft: TimerXL) -> Row:
         """Acceptance rate, accept length and predicted speedup of the draft as it is by now."""
-        target = self._target.to(draft.device)
+        engine = evaluate.ready(draft, self.evaluation, draft.device)
+        self._bench = bench = self._bench or self._open(engine)
         row = evaluate.judge_pair(
-            target,
-            draft,
+            bench.target,
+            engine,
             self.rule,
-            self._windows,
+            bench.windows,
             evaluation=self.evaluation,
-            alone_WHC=self._alone_WHC,
+            alone_WHC=bench.alone_WHC,
         )
-        if self._costs is None:
-            self._costs = evaluate.calibrate(
-                target,
-                draft,
-                self._windows,
-                lookahead=self.rule.lookahead,
-                evaluation=self.evaluation,
-            )
-        return {
-            "acceptance_rate": row.acceptance_rate,
-            "accept_length": row.accept_length,
-            "predicted_speedup": evaluate.predict(
-                row,
-                self._costs,
-                rule=self.rule,
-                evaluation=self.evaluation,
-                patch=draft.config.patch,
-            ),
-        }
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker opens the target for itself.
-        return {"training": self.training, "target": self.target}
+        speedup = evaluate.predict(
+            row,
+            bench.costs,
+            rule=self.rule,
+            evaluation=self.evaluation,
+            patch=draft.config.patch,
+        )
+        figures = (row.acceptance_rate, row.accept_length, speedup)
+        return dict(zip(EXAMINED, figures, strict=True))
 
     @property
     def rule(self) -> Acceptance:
@@ -96,16 +93,22 @@ class Examiner:
             policy=last.policy or ContextPolicy(),
         )
 
-    _costs: cost.PassCosts | None = None
+    def _open(self, draft: Engine) -> Bench:
+        target = evaluate.ready(checkpoint.load(self.target), self.evaluation, draft.device)
+        windows = evaluate.draw_windows(self.evaluation, self.training.model)
+        return Bench(
+            target=target,
+            windows=windows,
+            alone_WHC=evaluate.forecast_alone(target, windows, evaluation=self.evaluation),
+            costs=evaluate.calibrate(
+                target,
+                draft,
+                windows,
+                lookahead=self.rule.lookahead,
+                evaluation=self.evaluation,
+            ),
+        )
 
-    @cached_property
-    def _target(self) -> TimerXL:
-        return checkpoint.load(self.target)
-
-    @cached_property
-    def _windows(self) -> evaluate.EvaluationWindows:
-        return evaluate.draw_windows(self.evaluation, self.training.model)
-
-    @cached_property
-    def _alone_WHC(self) -> torch.Tensor:
-        return evaluate.forecast_alone(self._target, self._windows, evaluation=self.evaluation)
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker opens its own bench.
+        return {"training": self.training, "target": self.target}

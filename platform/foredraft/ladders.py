@@ -67,18 +67,18 @@ def etth1() -> Ladder:
         name="etth1",
         target="etth1",
         rungs=_rungs(
-            Stage(name="scratch", data="ETTh1", epochs=2, dropout=0.3, validation_windows=256),
+            Stage(name="scratch", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
             Stage(
                 name="pretrain",
                 data="eia930",
                 epochs=2,
-                windows_per_epoch=6400,
+                windows_per_epoch=4800,
                 lr=1e-3,
                 variates=7,
                 validation_windows=256,
             ),
-            Stage(name="finetune", data="ETTh1", epochs=2, dropout=0.3, validation_windows=256),
-            Stage(name="distill", data="ETTh1", epochs=4, validation_windows=256),
+            Stage(name="finetune", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
+            Stage(name="distill", data="ETTh1", epochs=3, validation_windows=256),
         ),
         evaluation=Evaluation(data="ETTh1", split="test", horizon=720, windows=128),
     )

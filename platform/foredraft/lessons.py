@@ -92,11 +92,10 @@ class Lessons:
         *,
         split: str,
         seed: int,
-        dtype: str,
         taught: Teacher | None,
     ) -> None:
         self.stage, self.config, self.taught = stage, config, taught
-        self.seed, self.dtype = seed, dtype
+        self.seed = seed
         self.names = tuple(stage.sources) if split == "train" else stage.judges
         limit = stage.windows
         if split != "train":
@@ -136,7 +135,7 @@ class Lessons:
         assert self.stage.rollouts is not None
         assert self.stage.policy is not None
         ahead = self.stage.rollouts + self.config.patches_out - 1
-        return teacher.Asking(taught.digest, ahead, self.stage.policy, self.dtype)
+        return teacher.Asking(taught.digest, ahead, self.stage.policy)
 
     def epoch(self, number: int, *, batch: int, drawn: int | None) -> Iterator[Draw]:
         """The draws of one epoch, `batch` windows each; all workers see the same ones."""

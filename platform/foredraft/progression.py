@@ -21,7 +21,7 @@ from foredraft.config import Evaluation, Machine, Training
 from foredraft.examine import Examiner, default_rule
 from foredraft.ladders import Ladder, Rung
 from foredraft.recipes import RECIPES, recipe
-from timer_xl import Acceptance, TimerXL, TimerXLConfig, checkpoint
+from timer_xl import Acceptance, Engine, TimerXLConfig, checkpoint
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -122,19 +122,19 @@ def _evaluations(longer: Evaluation, config: TimerXLConfig) -> Iterator[Evaluati
     yield longer
 
 
-def _judged(target: TimerXL, evaluation: Evaluation) -> Judged:
+def _judged(target: Engine, evaluation: Evaluation) -> Judged:
     windows = evaluate.draw_windows(evaluation, target.config)
     alone_WHC = evaluate.forecast_alone(target, windows, evaluation=evaluation)
     return Judged(evaluation, windows, alone_WHC)
 
 
-def _target_row(target: TimerXL, path: Path, judged: list[Judged]) -> Row:
+def _target_row(target: Engine, path: Path, judged: list[Judged]) -> Row:
     errors = [evaluate.accuracy(part.alone_WHC, part.windows.truth_WHC) for part in judged]
     return {"rung": "target", "way": "target", **_model(target, path), **_errors(judged, errors)}
 
 
 def _rung_rows(
-    ladder: Ladder, name: str, target: TimerXL, draft: TimerXL, path: Path, judged: list[Judged]
+    ladder: Ladder, name: str, target: Engine, draft: Engine, path: Path, judged: list[Judged]
 ) -> Iterator[Row]:
     """The rung's draft with its target, then without it."""
     strict = default_rule(draft.config.patches_out)
@@ -175,7 +175,7 @@ def _rung_rows(
 
 
 def _judge(
-    target: TimerXL, draft: TimerXL, rule: Acceptance, judged: Judged, *, seed: int
+    target: Engine, draft: Engine, rule: Acceptance, judged: Judged, *, seed: int
 ) -> evaluate.PairRow:
     return evaluate.judge_pair(
         target,
@@ -188,7 +188,7 @@ def _judge(
     )
 
 
-def _model(model: TimerXL, path: Path) -> Row:
+def _model(model: Engine, path: Path) -> Row:
     """The effective architecture."""
     names = ("d_model", "n_heads", "d_ff", "n_layers", "patches_out")
     architecture = {name: getattr(model.config, name) for name in names}

@@ -51,7 +51,7 @@ from foredraft.config import (
 )
 from foredraft.examine import Examiner
 from foredraft.recipes import RECIPES, recipe
-from timer_xl import Acceptance, TimerXL, checkpoint, cost
+from timer_xl import Acceptance, Engine, checkpoint, cost
 
 OBJECTIVES = {"acceptance_rate": "max", "predicted_speedup": "max", "mse": "min"}
 # A coordinator must hold something, and on the head node: the one machine that is never spot.
@@ -443,7 +443,7 @@ def _time_pairs(study: Study, path: Path, rule: Acceptance, bench: Bench) -> eva
     )
 
 
-def _open(study: Study, path: Path) -> TimerXL:
+def _open(study: Study, path: Path) -> Engine:
     """A model as it decodes, on this task's share of the machine."""
     machine = _share(study.machine)
     train.use_threads(machine.cpus)

@@ -23,13 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import timer_xl.context
-import timer_xl.decode
-import timer_xl.model
+import timer_xl
 from foredraft import data, provenance
 from foredraft.config import ConfigError
 from foredraft.registry import cache_folder
-from timer_xl import ContextPolicy, Normalisation, TimerXL, TimerXLConfig, rollout
+from timer_xl import ContextPolicy, Engine, Normalisation, TimerXL, TimerXLConfig, rollout
 
 # The answers do not depend on how many windows are asked about together.
 BATCH = 64
@@ -44,8 +42,6 @@ class Asking(NamedTuple):
     ahead: int
     """patches of the rollout that are kept"""
     policy: ContextPolicy
-    dtype: str
-    """of the arithmetic: fp32 or bf16"""
 
 
 class Answers:
@@ -89,7 +85,7 @@ def ask(
         "source": source,
         "starts": windows.starts_W.tolist(),
         "variates": None if variates_WV is None else variates_WV.tolist(),
-        "code": provenance.code_version(timer_xl.model, timer_xl.context, timer_xl.decode),
+        "code": provenance.code_version(timer_xl),
     }
     folder = cache_folder() / "answers" / provenance.digest(facts)
     if provenance.is_complete(folder):
@@ -137,6 +133,7 @@ def _write(
     shape: tuple[int, int, int, int],
     asking: Asking,
 ) -> None:
+    engine = Engine(target)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_2_0(file, header)
@@ -144,21 +141,17 @@ def _write(
             variates_BV = None if variates_WV is None else variates_WV[index_B]
             window_BTC = windows.batch(index_B, variates=variates_BV)
             context_BTC = window_BTC[:, : target.config.context].to(target.device)
-            answers_BFCP = _answer(target, context_BTC, asking=asking)
+            answers_BFCP = _answer(engine, context_BTC, asking=asking)
             file.write(answers_BFCP.cpu().numpy().astype("<f2").tobytes())
 
 
 @torch.no_grad()
-def _answer(target: TimerXL, context_BTC: Tensor, *, asking: Asking) -> Tensor:
+def _answer(target: Engine, context_BTC: Tensor, *, asking: Asking) -> Tensor:
     """What follows each proper prefix, then the rollout: [B, N - 1 + ahead, C, P], RevIN units."""
     patch = target.config.patch
     x_BNCP = context_BTC.unflatten(1, (-1, patch)).transpose(2, 3)
     normalisation = Normalisation.of(x_BNCP)
-    enabled = asking.dtype == "bf16"
-    with torch.autocast(context_BTC.device.type, torch.bfloat16, enabled=enabled):
-        after_BNCP = target(normalisation.apply(x_BNCP)).mean
-        rolled_BTC = rollout(
-            target, context_BTC, horizon=asking.ahead * patch, policy=asking.policy
-        )
+    after_BNCP = target(normalisation.apply(x_BNCP)).mean
+    rolled_BTC = rollout(target, context_BTC, horizon=asking.ahead * patch, policy=asking.policy)
     rolled_BFCP = normalisation.apply(rolled_BTC.unflatten(1, (-1, patch)).transpose(2, 3))
     return torch.cat((after_BNCP[:, :-1], rolled_BFCP), dim=1)

@@ -156,9 +156,7 @@ class _Learner:
         taught = _teacher(training, run) if stage.name == "distill" else None
         seed = training.seed * 1009 + index
         self.lessons, self.exam = (
-            Lessons(
-                stage, training.model, split=split, seed=seed, dtype=training.dtype, taught=taught
-            )
+            Lessons(stage, training.model, split=split, seed=seed, taught=taught)
             for split in ("train", "validation")
         )
         drawn = min(len(self.lessons), stage.windows_per_epoch or len(self.lessons))

@@ -30,9 +30,7 @@ def lessons(
     **stage: object,
 ) -> Lessons:
     settings = {"name": "pretrain", "data": NARROW} | stage
-    return Lessons(
-        Stage.model_validate(settings), model, split=split, seed=3, dtype="fp32", taught=taught
-    )
+    return Lessons(Stage.model_validate(settings), model, split=split, seed=3, taught=taught)
 
 
 def distilled(**stage: object) -> tuple[Lessons, TimerXL]:

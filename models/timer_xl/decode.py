@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from timer_xl.acceptance import Acceptance, Gaussian, judge
-from timer_xl.context import ContextPolicy, open_context
+from timer_xl.context import ContextPolicy, Outlook, open_context
 from timer_xl.engine import Engine
 from timer_xl.history import History, Place, alike, earlier, lowest
 from timer_xl.model import TimerXL
@@ -126,7 +126,8 @@ def speculate(
         if chooser:
             limit_B = limit_B.clamp_max(chooser.choose(limit_B + 1))
         proposal, drafted = pair.propose(int(limit_B.max()))
-        accepted_B = pair.verify(proposal, drafted, limit_B=limit_B)
+        outlook = pair.verify(proposal.shape[1])
+        accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
         for record in (tally, chooser) if chooser else (tally,):
             record.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
@@ -177,7 +178,7 @@ def _alone(
 
 
 class Pair:
-    """Draft and target over one history; a round is `begin_round`, `propose`, `verify`."""
+    """Draft and target over one history; a round begins, proposes, verifies and accepts."""
 
     def __init__(
         self,
@@ -233,10 +234,14 @@ class Pair:
             deviations.append(drafted.deviation)
         return torch.cat(proposals, 1), Gaussian(torch.cat(means, 1), torch.cat(deviations, 1))
 
-    def verify(self, proposal_BKCP: Tensor, drafted: Gaussian, *, limit_B: Tensor) -> Tensor:
+    def verify(self, proposed: int) -> Outlook:
+        """What the target expects after every prefix of the proposals, in one pass."""
+        return self.judging.predict(ahead=proposed, last=proposed + 1)
+
+    def accept(
+        self, proposal_BKCP: Tensor, drafted: Gaussian, outlook: Outlook, *, limit_B: Tensor
+    ) -> Tensor:
         """Patches accepted per sample, on the host; they and the next one are in the history."""
-        proposed = proposal_BKCP.shape[1]
-        outlook = self.judging.predict(ahead=proposed, last=proposed + 1)
         verdict = judge(
             self.acceptance,
             proposal_BKCP,

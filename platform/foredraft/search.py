@@ -39,7 +39,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from foredraft import drafts, evaluate, provenance, train
+from foredraft import drafts, evaluate, provenance, timing, train
 from foredraft.config import (
     ChoiceDimension,
     ConfigError,
@@ -412,11 +412,11 @@ def _prepare(study: Study, path: Path, bench: Bench) -> Prepared:
     alone_WHC = evaluate.forecast_alone(draft, bench.windows, evaluation=evaluation)
     return Prepared(
         path=path,
-        costs=evaluate.calibrate(
+        costs=timing.calibrate(
             target, draft, bench.windows, lookahead=longest, evaluation=evaluation
         ),
         accuracy=evaluate.accuracy(alone_WHC, bench.windows.truth_WHC),
-        speedup_alone=evaluate.time_alone(target, draft, bench.windows, evaluation=evaluation),
+        speedup_alone=timing.time_alone(target, draft, bench.windows, evaluation=evaluation),
     )
 
 
@@ -432,8 +432,8 @@ def _judge_pair(study: Study, path: Path, rule: Acceptance, bench: Bench) -> eva
     )
 
 
-def _time_pairs(study: Study, path: Path, rule: Acceptance, bench: Bench) -> evaluate.Timing:
-    return evaluate.time_pairs(
+def _time_pairs(study: Study, path: Path, rule: Acceptance, bench: Bench) -> timing.Timing:
+    return timing.time_pairs(
         _open(study, bench.target),
         _open(study, path),
         rule,
@@ -484,11 +484,11 @@ def _confirm(
         timed = _on_machine(
             _time_pairs, study, path, rule, bench, machine=study.machine, alone=True
         )
-        timing: evaluate.Timing = ray.get(timed)
-        row.update(timing._asdict())
+        measured: timing.Timing = ray.get(timed)
+        row.update(measured._asdict())
         console.print(
             f"trial {row['number']}: predicted {row['predicted_speedup']:.2f}x, measured "
-            f"{timing.speedup:.2f}x [{timing.speedup_low:.2f}, {timing.speedup_high:.2f}]",
+            f"{measured.speedup:.2f}x [{measured.speedup_low:.2f}, {measured.speedup_high:.2f}]",
             soft_wrap=True,
         )
     return rows
@@ -564,7 +564,7 @@ def _write_results(
 
 def _point(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the front as nested settings, metrics and draft."""
-    metrics = (*evaluate.PairRow._fields, "predicted_speedup", *evaluate.Timing._fields)
+    metrics = (*evaluate.PairRow._fields, "predicted_speedup", *timing.Timing._fields)
     architecture = ("draft_key", *_ARCHITECTURE, "parameters")
     return {
         "number": row["number"],

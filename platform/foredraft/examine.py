@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from foredraft import evaluate
+from foredraft import evaluate, timing
 from foredraft.config import Evaluation, Training
 from foredraft.train import EXAMINED, Row
 from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, checkpoint, cost
@@ -100,7 +100,7 @@ class Examiner:
             target=target,
             windows=windows,
             alone_WHC=evaluate.forecast_alone(target, windows, evaluation=self.evaluation),
-            costs=evaluate.calibrate(
+            costs=timing.calibrate(
                 target,
                 draft,
                 windows,

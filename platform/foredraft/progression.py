@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from foredraft import drafts, evaluate, provenance, train
+from foredraft import drafts, evaluate, provenance, timing, train
 from foredraft.config import Evaluation, Machine, Training
 from foredraft.examine import Examiner, default_rule
 from foredraft.ladders import Ladder, Rung
@@ -142,7 +142,7 @@ def _rung_rows(
     about = {"rung": name, **_model(draft, path)}
     *_, far = judged
     pairs = [_judge(target, draft, strict, part, seed=ladder.seed) for part in judged]
-    timing = evaluate.time_pairs(
+    timed = timing.time_pairs(
         target, draft, strict, far.windows, evaluation=far.evaluation, pairs=ladder.pairs
     )
     yield {
@@ -154,7 +154,7 @@ def _rung_rows(
         "accept_length": pairs[-1].accept_length,
         "mse_ratio": pairs[-1].mse_ratio,
         "deviation": pairs[-1].deviation,
-        **timing._asdict(),
+        **timed._asdict(),
     }
     forecasts = [
         evaluate.forecast_alone(draft, part.windows, evaluation=part.evaluation) for part in judged
@@ -170,7 +170,7 @@ def _rung_rows(
         **_errors(judged, errors),
         "mse_ratio": errors[-1].mse / own.mse,
         "deviation": evaluate.accuracy(forecasts[-1], far.alone_WHC).mse,
-        "speedup": evaluate.time_alone(target, draft, far.windows, evaluation=far.evaluation),
+        "speedup": timing.time_alone(target, draft, far.windows, evaluation=far.evaluation),
     }
 
 

@@ -377,7 +377,11 @@ def on_workers(
             "examine": examine,
             "begun": begun,
         },
-        scaling_config=ScalingConfig(num_workers=machine.workers, use_gpu=uses_gpu(machine)),
+        scaling_config=ScalingConfig(
+            num_workers=machine.workers,
+            use_gpu=uses_gpu(machine),
+            resources_per_worker={"CPU": machine.cpus} if machine.cpus else None,
+        ),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage.resolve()),

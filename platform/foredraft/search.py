@@ -41,7 +41,6 @@ from rich.progress import (
 
 from foredraft import drafts, evaluate, provenance, timing, train
 from foredraft.config import (
-    RECIPES,
     ChoiceDimension,
     ConfigError,
     FloatDimension,
@@ -50,6 +49,8 @@ from foredraft.config import (
     Study,
     Training,
 )
+from foredraft.examine import Examiner
+from foredraft.recipes import RECIPES, recipe
 from timer_xl import Acceptance, Engine, checkpoint, cost
 
 OBJECTIVES = {"acceptance_rate": "max", "predicted_speedup": "max", "mse": "min"}
@@ -135,7 +136,7 @@ def _target_training(study: Study, storage: Path) -> Training | Path:
     if isinstance(study.target, Training):
         return study.target
     if study.target in RECIPES:
-        return drafts.recipe(study.target)
+        return recipe(study.target)
     return drafts.find(study.target, kind="target", storage=storage)
 
 
@@ -189,7 +190,7 @@ def _search(
         started = time.perf_counter()
         row: dict[str, Any] = {}
         try:
-            training = study.draft_training(architecture, settings)
+            training = study.draft_training(architecture, settings, path=target)
             rule = study.rule(settings)
             row = _judge(study, training, rule, storage, bench, once)
         except Exception as error:
@@ -388,7 +389,8 @@ def _on_machine(
 
 
 def _train(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
-    drafts.obtain(training, kind=kind, storage=storage, machine=_share(machine))
+    examine = Examiner.of(training)
+    drafts.obtain(training, kind=kind, storage=storage, machine=_share(machine), examine=examine)
 
 
 def _open_bench(study: Study, target: Path) -> Bench:

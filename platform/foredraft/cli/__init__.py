@@ -18,6 +18,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
+from foredraft.cli.ladders import Progression
 from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
@@ -30,6 +31,7 @@ Verb = (
     | Annotated[Import, subcommand("import")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Bench, subcommand("bench")]
+    | Annotated[Progression, subcommand("progression")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Forecast, subcommand("forecast")]

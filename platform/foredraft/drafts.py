@@ -9,17 +9,14 @@ without the marker is ignored and trained again.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import timer_xl.config
 import timer_xl.model
-from foredraft import data, provenance, train
+from foredraft import claims, data, provenance, train
 from foredraft.config import RECIPES, ConfigError, Machine, Training
 from timer_xl import TimerXL, TimerXLConfig
 from timer_xl import checkpoint as weights
@@ -66,6 +63,22 @@ def obtain(
     directory = directory_of(training, kind=kind, storage=storage)
     if provenance.is_complete(directory):
         return directory
+    with claims.held(storage / "claims" / directory.name):
+        if not provenance.is_complete(directory):
+            _make(directory, training, kind=kind, storage=storage, machine=machine, log=log)
+    return directory
+
+
+def _make(
+    directory: Path,
+    training: Training,
+    *,
+    kind: Kind,
+    storage: Path,
+    machine: Machine,
+    log: train.Log | None,
+) -> None:
+    """Train the model, whose claim is ours, into its directory."""
     work = storage / "training" / directory.name
     board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
 
@@ -85,7 +98,6 @@ def obtain(
     with provenance.atomic_directory(directory) as draft:
         _write(draft, trained, training, kind=kind)
     shutil.rmtree(work, ignore_errors=True)
-    return directory
 
 
 def add(model: TimerXL, *, kind: Kind, storage: Path, source: Path) -> Path:
@@ -154,38 +166,6 @@ def recipe(name: str) -> Training:
     if name not in RECIPES:
         raise ConfigError(f"recipe {name!r} does not exist; there are: {', '.join(RECIPES)}")
     return RECIPES[name]()
-
-
-class Once:
-    """Does each keyed piece of work once, whoever asks; meant as a Ray actor that holds no CPU.
-
-    Those who ask for work that is under way wait for it. Work that fails tells the one who asked
-    first, and is done again for the next: a failure is never kept.
-    """
-
-    def __init__(self) -> None:
-        self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.results: dict[str, Any] = {}
-
-    async def get(
-        self,
-        key: str,
-        work: Callable[..., Any],
-        arguments: Sequence[Any],
-        resources: dict[str, Any],
-    ) -> Any:
-        """What `work(*arguments)` gives as a Ray task with these resources, or gave before."""
-        import ray
-
-        async with self.locks[key]:
-            if key not in self.results:
-                task = ray.remote(work).options(max_retries=2, **resources)
-                self.results[key] = await task.remote(*arguments)
-        return self.results[key]
-
-    async def done(self) -> list[str]:
-        """Keys of the work that was done, in order."""
-        return list(self.results)
 
 
 def _write(directory: Path, trained: train.Trained, training: Training, *, kind: Kind) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from foredraft import provenance, report, search
-from foredraft.config import ConfigError, Study, read_study, validated
+from foredraft import drafts, provenance, report, search
+from foredraft.config import ConfigError, validated
 from foredraft.forecast import write_forecast
+from foredraft.study import Study, read_study
+from timer_xl import TimerXLConfig
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
@@ -108,16 +111,37 @@ def test_a_study_that_exists_is_refused_and_left_as_it_is(storage: Path) -> None
 def test_a_trial_that_fails_is_recorded_with_its_error_and_the_study_goes_on(
     storage: Path,
 ) -> None:
-    # A model of one head of 4 cannot be built at the smaller scale.
-    dimensions = {"scale": {"type": "categorical", "choices": [0.05, 0.75]}}
+    # The smaller draft is in the bank, but its weights cannot be read.
     acceptance = {"rule": "tolerance", "mse_tol": 0.5}
-    broken = study(name="broken", dimensions=dimensions, acceptance=acceptance, trials=4)
-    directory = search.run(validated(Study, broken, source="broken"), storage=storage)
-    trials = pd.read_parquet(directory / "trials.parquet")
-    failed = trials[trials["state"] == "failed"]
-    assert len(trials) == 4
-    assert 0 < len(failed) < 4
-    assert failed["error"].str.contains("scale is 0.05").all()
+    dimensions = {
+        "scale": {"type": "categorical", "choices": [0.5, 0.75]},
+        "lookahead": {"type": "int", "low": 1, "high": 3},
+    }
+    first = [{"scale": 0.5, "lookahead": 1}, {"scale": 0.75, "lookahead": 1}]
+    broken = validated(
+        Study,
+        study(
+            name="broken",
+            dimensions=dimensions,
+            acceptance=acceptance,
+            first=first,
+            trials=2,
+            draft={"stages": [{**STAGE, "windows_per_epoch": 64}], "dtype": "fp32", "seed": 5},
+        ),
+        source="broken",
+    )
+    smallest = broken.drafts_of(TimerXLConfig(**MODEL))[0]
+    with provenance.atomic_directory(
+        drafts.directory_of(smallest, kind="draft", storage=storage)
+    ) as spoilt:
+        (spoilt / "config.json").write_text(json.dumps(asdict(smallest.model)))
+        (spoilt / "metrics.json").write_text('{"curve": []}')
+        (spoilt / "model.safetensors").write_bytes(b"no weights")
+    directory = search.run(broken, storage=storage)
+    trials = pd.read_parquet(directory / "trials.parquet").set_index("settings.scale")
+    assert trials.loc[0.5, "state"] == "failed"
+    assert "safetensors" in trials.loc[0.5, "error"]
+    assert trials.loc[0.75, "state"] == "complete"
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)

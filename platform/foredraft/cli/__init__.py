@@ -23,6 +23,7 @@ from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
 from foredraft.config import ConfigError
 from foredraft.data import DataError
+from foredraft.study import StudyStopped
 
 Verb = (
     Annotated[Data, subcommand("data")]
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"foredraft: {error}", file=sys.stderr)
         sys.exit(2)
+    except StudyStopped as stopped:
+        print(f"foredraft: {stopped}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("foredraft: stopped", file=sys.stderr)
         sys.exit(130)

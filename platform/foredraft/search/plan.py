@@ -1,0 +1,91 @@
+"""What a study would do, without doing it: `foredraft search STUDY --dry-run`.
+
+The cost of training is told from a few real steps of each distinct draft on this machine, so the
+plan takes seconds; it writes nothing to the storage.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from foredraft import data, drafts, provenance, train
+from foredraft.config import Stage, Training
+from foredraft.search import target_of
+from foredraft.search.trial import ARCHITECTURE
+from foredraft.study import Study
+from timer_xl import TimerXLConfig
+
+TIMED_STEPS = 3
+Plan = dict[str, Any]
+
+
+def of(study: Study, *, storage: Path) -> Plan:
+    """The resolved study, its distinct drafts, and the seconds that training them takes here.
+
+    Raises:
+        ConfigError: the study cannot be run.
+        DataError: its data cannot be read.
+    """
+    threads = train.use_threads(study.machine.cpus)
+    target = target_of(study, storage)
+    architecture = (
+        target.model if isinstance(target, Training) else drafts.open_model(target).config
+    )
+    study.check_target(architecture)
+    planned = [_line(t, kind="draft", storage=storage) for t in study.drafts_of(architecture)]
+    first = [_line(target, kind="target", storage=storage)] if isinstance(target, Training) else []
+    return {
+        "study": study.model_dump(mode="json", exclude={"target", "draft"}),
+        "target": first[0] if first else {"path": str(target)},
+        "drafts": planned,
+        "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
+        "distinct_drafts": len(planned),
+        "training_s": round(sum(p["training_s"] for p in (*first, *planned)), 1),
+        "training_note": (
+            f"at most, on {threads} threads of this machine: timed over "
+            f"{TIMED_STEPS} steps each; early stopping may save some of it"
+        ),
+    }
+
+
+def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
+    """One line of the plan: a model, whether it is in the bank, and what training it costs."""
+    path = drafts.directory_of(training, kind=kind, storage=storage)
+    known = provenance.is_complete(path)
+    return {
+        "key": path.name,
+        **{name: getattr(training.model, name) for name in ARCHITECTURE},
+        "parameters": training.model.num_parameters,
+        "stages": "+".join(stage.name for stage in training.stages),
+        "trained": known,
+        "training_s": 0.0 if known else round(_seconds(training), 1),
+    }
+
+
+def _seconds(training: Training) -> float:
+    """Seconds of all epochs: those of a few steps of each stage, times their number."""
+    return sum(_stage_seconds(training, stage) for stage in training.stages)
+
+
+def _stage_seconds(training: Training, stage: Stage) -> float:
+    short = stage.model_copy(
+        update={
+            "epochs": 1,
+            "windows_per_epoch": TIMED_STEPS * stage.batch,
+            "validation_windows": 1,
+        }
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        run = train.LocalRun(Path(directory))
+        alone = training.model_copy(update={"stages": (short,)})
+        rate = train.train(alone, run=run).curve[-1]["samples_per_s"]
+    return stage.epochs * _windows(training.model, stage) / rate
+
+
+def _windows(model: TimerXLConfig, stage: Stage) -> int:
+    """Training windows of an epoch."""
+    lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
+    there = len(data.load(stage.data).windows("train", **lengths))
+    return min(there, stage.windows_per_epoch or there)

@@ -4,11 +4,13 @@ from timer_xl.acceptance import Acceptance, acceptance_probability
 from timer_xl.config import TimerXLConfig
 from timer_xl.context import ContextPolicy
 from timer_xl.decode import Speculation, rollout, speculate
+from timer_xl.engine import Engine
 from timer_xl.model import Normalisation, TimerXL
 
 __all__ = [
     "Acceptance",
     "ContextPolicy",
+    "Engine",
     "Normalisation",
     "Speculation",
     "TimerXL",

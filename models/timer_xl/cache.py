@@ -36,29 +36,24 @@ class KeyValueCache:
         """Tokens that one sample has room for."""
         return self.store_L2BHSE.shape[4]
 
-    def write(
-        self, layer: int, key_BHSE: Tensor, value_BHSE: Tensor, *, start: int | Tensor, stop: int
-    ) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, stop, E] after writing the new ones at token `start`.
+    def write(self, layer: int, new_2BHSE: Tensor, *, start: int | Tensor, stop: int) -> Tensor:
+        """Keys and values [2, B, H, stop, E] after writing the new ones at token `start`.
 
         Args:
             layer: index of the block.
-            key_BHSE, value_BHSE: the new tokens.
+            new_2BHSE: keys and values of the new tokens.
             start: first token to write; one number for all, or an int64 tensor [B].
             stop: tokens to return, at least as many as any sample holds after the write.
         """
         stored_2BHSE = self.store_L2BHSE[layer]
-        num_new = key_BHSE.shape[2]
+        num_new = new_2BHSE.shape[3]
         if isinstance(start, int):
-            stored_2BHSE[0, :, :, start : start + num_new] = key_BHSE
-            stored_2BHSE[1, :, :, start : start + num_new] = value_BHSE
+            stored_2BHSE[:, :, :, start : start + num_new] = new_2BHSE
         else:
-            batch, heads, _, width = key_BHSE.shape
             token_BS = start[:, None] + torch.arange(num_new, device=start.device)
-            token_BHSE = token_BS[:, None, :, None].expand(batch, heads, num_new, width)
-            stored_2BHSE[0].scatter_(2, token_BHSE, key_BHSE)
-            stored_2BHSE[1].scatter_(2, token_BHSE, value_BHSE)
-        return stored_2BHSE[0, :, :, :stop], stored_2BHSE[1, :, :, :stop]
+            token_2BHSE = token_BS[None, :, None, :, None].expand_as(new_2BHSE)
+            stored_2BHSE.scatter_(3, token_2BHSE, new_2BHSE)
+        return stored_2BHSE[:, :, :, :stop]
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch, in that order."""

@@ -1,12 +1,10 @@
 """What a decoding step reads: the history of each sample, through one model, under one policy.
 
-A `History` holds what each sample has so far, with room past its end for proposals. A context reads
-it through one model: `SlidingContext` re-normalises and re-encodes the last window at each step,
-`CachedContext` keeps statistics, keys and values from an anchor on. Lengths live on the host, so
-that finding out what to read never waits for the device.
+A context reads a `History` through one model. `SlidingContext` re-normalises and re-encodes the
+last window at each step, and `FoldedContext` does the same for a one-layer model without encoding
+it; `CachedContext` keeps statistics, keys and values from an anchor on.
 
-Shapes: B batch, T time steps, C variates, N patches, P patch length, K proposed patches,
-M predictions, one after each of M prefixes.
+Shapes: B batch, C variates, N patches, P patch length, M predictions, one after each of M prefixes.
 """
 
 from __future__ import annotations
@@ -18,7 +16,21 @@ import torch
 from torch import Tensor
 
 from timer_xl.acceptance import Gaussian
-from timer_xl.model import Normalisation, Prediction, TimerXL
+from timer_xl.engine import Engine
+from timer_xl.history import (
+    History,
+    Place,
+    alike,
+    each,
+    earlier,
+    highest,
+    lowest,
+    of_samples,
+    on_device,
+    read_at,
+    write_at,
+)
+from timer_xl.model import REVIN_EPSILON, Normalisation, Prediction
 
 
 @dataclass(frozen=True)
@@ -47,57 +59,6 @@ class ContextPolicy:
             )
 
 
-class History:
-    """What each sample has so far: its context window, then the patches emitted after it."""
-
-    def __init__(self, context_BTC: Tensor, *, patch: int, room: int, keep_proposals: bool) -> None:
-        batch, steps, variates = context_BTC.shape
-        self.context_patches = steps // patch
-        window_BNCP = context_BTC.unflatten(1, (self.context_patches, patch)).transpose(2, 3)
-        # What the models read. With `keep_proposals` an accepted patch stays as the draft
-        # proposed it, which is what the cached keys were computed from.
-        self.read_BNCP = context_BTC.new_zeros(batch, self.context_patches + room, variates, patch)
-        self.read_BNCP[:, : self.context_patches] = window_BNCP
-        self.emitted_BNCP = self.read_BNCP.clone() if keep_proposals else self.read_BNCP
-        self.length_B = torch.full((batch,), self.context_patches)
-
-    @property
-    def emitted_B(self) -> Tensor:
-        """Patches emitted so far, int64 on the host."""
-        return self.length_B - self.context_patches
-
-    def write_ahead(self, patches_BKCP: Tensor, *, ahead: int) -> None:
-        """Place proposals `ahead` patches past each sample's end; the ends stay where they are."""
-        _write(self.read_BNCP, patches_BKCP, self.length_B + ahead)
-
-    def commit(self, emitted_BMCP: Tensor, counts_B: Tensor) -> None:
-        """Move each sample's end over the first `counts_B` of its emitted patches."""
-        _write(self.emitted_BNCP, emitted_BMCP, self.length_B)
-        self.length_B = self.length_B + counts_B
-        if self.emitted_BNCP is not self.read_BNCP:
-            # The patch after the accepted ones was never proposed: the models read it as emitted.
-            newest_B1 = _at(emitted_BMCP, counts_B - 1, 1)
-            _write(self.read_BNCP, newest_B1, self.length_B - 1)
-
-    def reread(self, sample_B: Tensor) -> None:
-        """Let the models read the emitted patches of the samples marked true."""
-        if self.emitted_BNCP is not self.read_BNCP:
-            mask = sample_B.to(self.read_BNCP.device)[:, None, None, None]
-            self.read_BNCP = torch.where(mask, self.emitted_BNCP, self.read_BNCP)
-
-    def patches(self, first_B: Tensor, count: int) -> Tensor:
-        """`count` patches of each sample from its own first one, [B, count, C, P]."""
-        return _at(self.read_BNCP, first_B, count)
-
-    def select(self, index_A: Tensor) -> None:
-        """Keep the samples `index_A` of the batch."""
-        shared = self.emitted_BNCP is self.read_BNCP
-        index_device = index_A.to(self.read_BNCP.device)
-        self.read_BNCP = self.read_BNCP[index_device]
-        self.emitted_BNCP = self.read_BNCP if shared else self.emitted_BNCP[index_device]
-        self.length_B = self.length_B[index_A]
-
-
 class Outlook(NamedTuple):
     """What a model expects after some prefixes of a history, in the data's units."""
 
@@ -120,7 +81,7 @@ class Outlook(NamedTuple):
 class SlidingContext:
     """Reads the last context window anew at each step: Timer-XL's own protocol."""
 
-    def __init__(self, model: TimerXL, history: History) -> None:
+    def __init__(self, model: Engine, history: History) -> None:
         self.model, self.history = model, history
 
     def predict(self, *, ahead: int, last: int) -> Outlook:
@@ -130,33 +91,119 @@ class SlidingContext:
         pass.
         """
         size = self.history.context_patches
-        first_B = self.history.length_B + ahead - last + 1 - size
-        span = self.history.patches(first_B, size + last - 1)
+        span = self.history.patches(self.history.end + ahead - last + 1 - size, size + last - 1)
         windows = span.unfold(1, size, 1).permute(0, 1, 4, 2, 3).flatten(0, 1)
         normalisation = Normalisation.of(windows)
         prediction = self.model(normalisation.apply(windows), last=1)
         mean = normalisation.invert(prediction.mean)
         unit = normalisation.deviation
-        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(first_B))
+        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(span))
 
     def begin_round(self) -> None:
         """Nothing is kept from round to round."""
 
-    def keep(self, valid_B: Tensor) -> None:
+    def keep(self, valid: Place) -> None:
         """Nothing is kept from round to round."""
 
     def select(self, index_A: Tensor) -> None:
         """Nothing is kept from round to round."""
 
 
+class FoldedContext:
+    """What `SlidingContext` reads, from a one-layer model's raw keys: see `timer_xl.fold`."""
+
+    def __init__(self, model: Engine, history: History) -> None:
+        assert model.fold is not None
+        self.model, self.history, self.fold = model, history, model.fold
+        batch, places, variates, _ = history.read_BNCP.shape
+        self.encoded: Place = 0
+        # Keys are kept in the units of the first window, so that no offset of the data drowns them.
+        self.first = Normalisation.of(history.read_BNCP[:, : history.context_patches])
+        self.cache = self.fold.new_cache(batch=batch, patches=places, variates=variates)
+        # Variance and mean of every patch, in those units: a window's follow from its patches'.
+        self.moments_BN2C = history.read_BNCP.new_zeros(batch, places, 2, variates)
+
+    def predict(self, *, ahead: int, last: int) -> Outlook:
+        """As `SlidingContext.predict`; only patches that are new are projected."""
+        size = self.history.context_patches
+        end = self.history.end + ahead
+        u_BNCP, keys_values = self._encode(end, at_least=last)
+        start = end - last + 1 - size  # of the first window
+        units = self._window_units(read_at(self.moments_BN2C, start, size + last - 1))
+        tokens_BLD = self.model.embedding(
+            units.apply(u_BNCP[:, -last:]).to(self.model.dtype).flatten(1, 2)
+        )
+        batch, _, variates, _ = u_BNCP.shape
+        first = lowest(start)
+        attended_BHLE = self.fold.attend(
+            tokens_BLD,
+            keys_values[..., first * variates :, :],
+            units=units,
+            start=on_device(start, u_BNCP.device),
+            first=first,
+        )
+        tokens_BLD = self.model.blocks[0].after_attention(attended_BHLE, tokens_BLD)
+        prediction = self.model.predict(tokens_BLD.view(batch, last, variates, -1))
+        unit = units.deviation * self.first.deviation
+        mean = torch.addcmul(self.first.invert(units.mean), prediction.mean, unit)
+        return _outlook(self.model, mean, prediction.log_variance, unit, batch=batch)
+
+    def _encode(self, end: Place, *, at_least: int) -> tuple[Tensor, Tensor]:
+        """The last patches before `end`, and all raw keys and values up to the farthest one's.
+
+        Where samples lack unequally many, all write as many as the one that lacks most; what is
+        written past a sample's end lies outside its windows, and is written again when it counts.
+        """
+        count = max(at_least, highest(end - self.encoded))
+        start = end - count if isinstance(end, int) else (end - count).clamp_min(0)
+        u_BNCP = self.first.apply(self.history.patches(start, count))
+        variates = u_BNCP.shape[2]
+        moments = torch.stack(torch.var_mean(u_BNCP, 3, correction=0), 2)
+        write_at(self.moments_BN2C, moments, start)
+        keys_values = self.cache.write(
+            0,
+            self.fold.keys_values(u_BNCP, start=on_device(start, u_BNCP.device)),
+            start=on_device(start * variates, u_BNCP.device),
+            stop=highest(end) * variates,
+        )
+        self.encoded = end
+        return u_BNCP, keys_values
+
+    def _window_units(self, moments_BN2C: Tensor) -> Normalisation:
+        """Statistics [B, M, C, 1] of every window, in the units of the first one.
+
+        The variance of a window is the mean of its patches' and the variance of their means.
+        """
+        variance, mean = moments_BN2C.unfold(1, self.history.context_patches, 1).unbind(2)
+        between, mean_BMC = torch.var_mean(mean, dim=-1, correction=0)
+        epsilon = REVIN_EPSILON / self.first.deviation.square()[..., 0]
+        deviation_BMC = torch.sqrt(variance.mean(-1) + between + epsilon)
+        return Normalisation(mean_BMC[..., None], deviation_BMC[..., None])
+
+    def begin_round(self) -> None:
+        """A window's units are its own at every step."""
+
+    def keep(self, valid: Place) -> None:
+        """Forget the proposals: what is emitted in their place may differ."""
+        self.encoded = earlier(self.encoded, self.history.end)
+
+    def select(self, index_A: Tensor) -> None:
+        """Keep the samples `index_A` of the batch."""
+        self.encoded = of_samples(self.encoded, index_A)
+        index_device = index_A.to(self.first.mean.device)
+        self.first = Normalisation(*(part[index_device] for part in self.first))
+        self.moments_BN2C = self.moments_BN2C[index_device]
+        self.cache.select(index_device)
+
+
 class CachedContext:
     """Keeps keys and values from an anchor on; statistics are those of the anchor's window."""
 
-    def __init__(self, model: TimerXL, history: History, *, renorm_every: int, room: int) -> None:
+    def __init__(self, model: Engine, history: History, *, renorm_every: int, room: int) -> None:
         self.model, self.history, self.renorm_every = model, history, renorm_every
         batch, _, variates, _ = history.read_BNCP.shape
-        self.anchor_B = torch.zeros(batch, dtype=torch.int64)
-        self.encoded_B = torch.zeros(batch, dtype=torch.int64)
+        self.anchor: Place = 0
+        self.encoded: Place = 0
         size = history.context_patches
         self.normalisation = Normalisation.of(history.read_BNCP[:, :size])
         self.cache = model.new_cache(batch=batch, patches=size + room, variates=variates)
@@ -165,14 +212,18 @@ class CachedContext:
         """Anchor anew the samples whose turn it is."""
         if not self.renorm_every:
             return
-        due_B = (self.history.emitted_B % self.renorm_every == 0) & (self.history.emitted_B > 0)
+        emitted_B = self.history.emitted_B
+        due_B = (emitted_B % self.renorm_every == 0) & (emitted_B > 0)
         if not bool(due_B.any()):
             return
         self.history.reread(due_B)
-        window_B = self.history.length_B - self.history.context_patches
-        self.anchor_B = torch.where(due_B, window_B, self.anchor_B)
-        self.encoded_B = torch.where(due_B, window_B, self.encoded_B)
-        fresh = Normalisation.of(self.history.patches(window_B, self.history.context_patches))
+        size, batch = self.history.context_patches, len(due_B)
+        window = self.history.end - size
+        self.anchor, self.encoded = (
+            alike(torch.where(due_B, each(window, batch), each(place, batch)))
+            for place in (self.anchor, self.encoded)
+        )
+        fresh = Normalisation.of(self.history.patches(window, size))
         mask = due_B.to(fresh.mean.device)[:, None, None, None]
         self.normalisation = Normalisation(
             *(
@@ -187,56 +238,58 @@ class CachedContext:
         Only what the cache lacks is encoded. Where samples lack unequally many patches, all encode
         as many as the one that lacks most: the others write the same keys once more.
         """
-        end_B = self.history.length_B + ahead
-        shortest = int((end_B - self.anchor_B).min())
+        end = self.history.end + ahead
+        shortest = lowest(end - self.anchor)
         # A sample cannot write more than it has: those that lack more catch up in steps.
-        while int((end_B - self.encoded_B).max()) > shortest:
-            self._encode(torch.minimum(end_B, self.encoded_B + shortest), shortest, last=1)
-        count = max(last, int((end_B - self.encoded_B).max()))
-        prediction = self._encode(end_B, count, last=last)
+        while highest(end - self.encoded) > shortest:
+            self._encode(earlier(end, self.encoded + shortest), shortest, last=1)
+        count = max(last, highest(end - self.encoded))
+        prediction = self._encode(end, count, last=last)
         mean = self.normalisation.invert(prediction.mean)
         unit = self.normalisation.deviation
-        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(end_B))
+        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(mean))
 
-    def _encode(self, end_B: Tensor, count: int, *, last: int) -> Prediction:
-        """A pass over the `count` patches before each sample's `end_B`, which are then cached."""
-        start_B = end_B - count - self.anchor_B
-        x = self.normalisation.apply(self.history.patches(end_B - count, count))
-        uniform = bool((start_B == start_B[0]).all())
-        prediction: Prediction = self.model(
+    def _encode(self, end: Place, count: int, *, last: int) -> Prediction:
+        """A pass over the `count` patches before each sample's `end`, which are then cached."""
+        x = self.normalisation.apply(self.history.patches(end - count, count))
+        prediction = self.model(
             x,
             last=last,
             cache=self.cache,
-            start=int(start_B[0]) if uniform else start_B.to(x.device, non_blocking=True),
-            end=int((end_B - self.anchor_B).max()),
+            start=on_device(alike(end - count - self.anchor), x.device),
+            end=highest(end - self.anchor),
         )
-        self.encoded_B = end_B
+        self.encoded = end
         return prediction
 
-    def keep(self, valid_B: Tensor) -> None:
-        """Forget what was encoded past each sample's first `valid_B` patches."""
-        self.encoded_B = torch.minimum(self.encoded_B, valid_B)
+    def keep(self, valid: Place) -> None:
+        """Forget what was encoded past each sample's first `valid` patches."""
+        self.encoded = earlier(self.encoded, valid)
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
-        self.anchor_B, self.encoded_B = self.anchor_B[index_A], self.encoded_B[index_A]
+        self.anchor, self.encoded = (
+            of_samples(place, index_A) for place in (self.anchor, self.encoded)
+        )
         index_device = index_A.to(self.normalisation.mean.device)
         self.normalisation = Normalisation(*(part[index_device] for part in self.normalisation))
         self.cache.select(index_device)
 
 
-Context = SlidingContext | CachedContext
+Context = SlidingContext | FoldedContext | CachedContext
 
 
-def open_context(model: TimerXL, history: History, policy: ContextPolicy, *, room: int) -> Context:
+def open_context(model: Engine, history: History, policy: ContextPolicy, *, room: int) -> Context:
     """The context in which `model` reads `history`; `room` is the patches to come at most."""
     if policy.kind == "sliding":
-        return SlidingContext(model, history)
+        return (
+            SlidingContext(model, history) if model.fold is None else FoldedContext(model, history)
+        )
     return CachedContext(model, history, renorm_every=policy.renorm_every, room=room)
 
 
 def _outlook(
-    model: TimerXL, mean: Tensor, log_variance: Tensor | None, unit: Tensor, *, batch: int
+    model: Engine, mean: Tensor, log_variance: Tensor | None, unit: Tensor, *, batch: int
 ) -> Outlook:
     """The outlook of a pass of shape [batch * windows, last, C, Q], patch by patch.
 
@@ -253,24 +306,3 @@ def _outlook(
 
     unit = unit.reshape(batch, -1, *unit.shape[2:])
     return Outlook(by_patch(mean), None if log_variance is None else by_patch(log_variance), unit)
-
-
-def _at(x_BNCP: Tensor, first_B: Tensor, count: int) -> Tensor:
-    """`count` patches of each sample from its own first one; a view where all start alike."""
-    if bool((first_B == first_B[0]).all()):
-        first = int(first_B[0])
-        return x_BNCP[:, first : first + count]
-    index_BN = (first_B[:, None] + torch.arange(count)).to(x_BNCP.device, non_blocking=True)
-    return x_BNCP[torch.arange(len(x_BNCP), device=x_BNCP.device)[:, None], index_BN]
-
-
-def _write(x_BNCP: Tensor, patches_BMCP: Tensor, first_B: Tensor) -> None:
-    """Write patches into `x`, from each sample's own first one; what has no room is left out."""
-    count = min(patches_BMCP.shape[1], x_BNCP.shape[1] - int(first_B.max()))
-    if bool((first_B == first_B[0]).all()):
-        first = int(first_B[0])
-        x_BNCP[:, first : first + count] = patches_BMCP[:, :count]
-        return
-    index_BM = (first_B[:, None] + torch.arange(count)).to(x_BNCP.device, non_blocking=True)
-    row_B1 = torch.arange(len(x_BNCP), device=x_BNCP.device)[:, None]
-    x_BNCP[row_B1, index_BM] = patches_BMCP[:, :count]

@@ -20,13 +20,19 @@ import torch
 from torch import Tensor
 
 from timer_xl.acceptance import Acceptance, Gaussian, judge
-from timer_xl.context import ContextPolicy, History, open_context
+from timer_xl.context import ContextPolicy, open_context
+from timer_xl.engine import Engine
+from timer_xl.history import History, Place, alike, earlier, lowest
 from timer_xl.model import TimerXL
 
 
 @torch.no_grad()
 def rollout(
-    model: TimerXL, context_BTC: Tensor, *, horizon: int, policy: ContextPolicy | None = None
+    model: TimerXL | Engine,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None = None,
 ) -> Tensor:
     """The forecast [B, horizon, C] of one model alone, in the units of the context.
 
@@ -36,7 +42,7 @@ def rollout(
     Raises:
         ValueError: the context's length is not the model's, or the horizon is below 1.
     """
-    policy = policy or ContextPolicy()
+    model, policy = Engine.of(model), policy or ContextPolicy()
     patches = _num_patches(model, context_BTC, horizon)
     history = History(context_BTC, patch=model.config.patch, room=patches, keep_proposals=False)
     context = open_context(model, history, policy, room=patches)
@@ -44,8 +50,8 @@ def rollout(
     while done < patches:
         context.begin_round()
         outlook = context.predict(ahead=0, last=1)
-        count = min(model.config.patches_out, int(_room(history.emitted_B, patches, policy)[0]))
-        history.commit(outlook.mean[:, :count], torch.full_like(history.length_B, count))
+        count = min(model.config.patches_out, lowest(_room(done, patches, policy)))
+        history.commit(outlook.mean[:, :count], count)
         done += count
     return _forecast(history, horizon)
 
@@ -76,8 +82,8 @@ class Speculation(NamedTuple):
 
 @torch.no_grad()
 def speculate(
-    target: TimerXL,
-    draft: TimerXL,
+    target: TimerXL | Engine,
+    draft: TimerXL | Engine,
     context_BTC: Tensor,
     *,
     horizon: int,
@@ -129,8 +135,8 @@ class Pair:
 
     def __init__(
         self,
-        target: TimerXL,
-        draft: TimerXL,
+        target: TimerXL | Engine,
+        draft: TimerXL | Engine,
         context_BTC: Tensor,
         *,
         patches: int,
@@ -138,6 +144,7 @@ class Pair:
         policy: ContextPolicy | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        target, draft = Engine.of(target), Engine.of(draft)
         _check_pair(target, draft)
         self.patches, self.acceptance, self.generator = patches, acceptance, generator
         self.policy = policy or ContextPolicy()
@@ -159,7 +166,7 @@ class Pair:
         """Patches that each sample may propose: the target gives one more by itself."""
         self.judging.begin_round()
         self.drafting.begin_round()
-        room_B = _room(self.history.emitted_B, self.patches, self.policy)
+        room_B = torch.as_tensor(_room(self.history.emitted_B, self.patches, self.policy))
         return (room_B - 1).clamp_max(self.acceptance.lookahead)
 
     def propose(self, count: int) -> tuple[Tensor, Gaussian]:
@@ -195,9 +202,10 @@ class Pair:
             generator=self.generator,
         )
         accepted_B = verdict.accepted_B.cpu()  # the round's one wait for the device
+        accepted = alike(accepted_B)
         for context in (self.judging, self.drafting):
-            context.keep(self.history.length_B + accepted_B)
-        self.history.commit(verdict.emitted_BMCP, accepted_B + 1)
+            context.keep(self.history.end + accepted)
+        self.history.commit(verdict.emitted_BMCP, accepted + 1)
         return accepted_B
 
     def select(self, index_A: Tensor) -> None:
@@ -229,15 +237,15 @@ class _Tally:
         return Speculation(forecast_BTC, **vars(self))
 
 
-def _room(emitted_B: Tensor, patches: int, policy: ContextPolicy) -> Tensor:
-    """Patches that may be emitted before the horizon's end or the next anchor, per sample."""
-    left_B = patches - emitted_B
+def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:
+    """Patches that may be emitted before the horizon's end or the next anchor."""
+    left = patches - emitted
     if not policy.renorm_every:
-        return left_B
-    return torch.minimum(left_B, policy.renorm_every - emitted_B % policy.renorm_every)
+        return left
+    return earlier(left, policy.renorm_every - emitted % policy.renorm_every)
 
 
-def _num_patches(model: TimerXL, context_BTC: Tensor, horizon: int) -> int:
+def _num_patches(model: TimerXL | Engine, context_BTC: Tensor, horizon: int) -> int:
     if context_BTC.shape[1] != model.config.context:
         raise ValueError(
             f"context has {context_BTC.shape[1]} steps: this model reads {model.config.context}"
@@ -247,7 +255,7 @@ def _num_patches(model: TimerXL, context_BTC: Tensor, horizon: int) -> int:
     return -(-horizon // model.config.patch)
 
 
-def _check_pair(target: TimerXL, draft: TimerXL) -> None:
+def _check_pair(target: Engine, draft: Engine) -> None:
     for name in ("patch", "context"):
         ours, theirs = getattr(target.config, name), getattr(draft.config, name)
         if ours != theirs:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timer_xl.cache import KeyValueCache
+from timer_xl.attention import rotary_table
 from timer_xl.config import TimerXLConfig
 
 REVIN_EPSILON = 1e-5
@@ -61,30 +61,15 @@ class Normalisation(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where the tokens of one pass stand; built once per pass and shared by all blocks."""
+    """Where the tokens of one pass stand; built once per shape and shared by all blocks."""
 
-    variates: int
-    start: int | Tensor
-    """first patch of the pass, from the window's anchor: one for all samples, or int64 [B]"""
-    patches: int
     cos: Tensor
-    """[1 or B, 1, patches * C, E/4] rotary table"""
+    """[L, E/4] rotary table"""
     sin: Tensor
-    visible: Tensor
-    """bool [1 or B, 1, patches * C, S]: causal over patches, full over variates"""
+    future: Tensor
+    """bool [L, S]: keys of later patches; all variates of one patch see each other"""
     same_variate: Tensor
-    """bool [patches * C, S]"""
-
-    def last(self, patches: int) -> Layout:
-        """The layout of the last `patches` patches as queries over the same keys."""
-        skip = (self.patches - patches) * self.variates
-        return self._replace(
-            patches=patches,
-            cos=self.cos[:, :, skip:],
-            sin=self.sin[:, :, skip:],
-            visible=self.visible[:, :, skip:],
-            same_variate=self.same_variate[skip:],
-        )
+    """bool [L, S]"""
 
 
 def _rotate(x_BHLE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -108,38 +93,14 @@ class TimeAttention(nn.Module):
         # before the scores are divided by sqrt(E).
         self.bias_2H = nn.Parameter(torch.zeros(2, config.n_heads))
 
-    def forward(
-        self, x_BLD: Tensor, layout: Layout, *, last: int, cache: KeyValueCache | None, layer: int
-    ) -> Tensor:
-        """Attended tokens [B, last * C, D] of the pass's last patches.
-
-        Args:
-            x_BLD: all tokens of the pass.
-            layout: where they stand.
-            last: number of patches whose queries are wanted.
-            cache: earlier keys and values; the new ones are added to it.
-            layer: index of this block in the cache.
-        """
-        num_queries = last * layout.variates
-        query_layout = layout.last(last)
-        d_model = x_BLD.shape[-1]
-        if num_queries == x_BLD.shape[1]:
-            query, key, value = self.qkv(x_BLD).chunk(3, dim=-1)
-        else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query = F.linear(x_BLD[:, -num_queries:], weight[:d_model], bias[:d_model])
-            key, value = F.linear(x_BLD, weight[d_model:], bias[d_model:]).chunk(2, dim=-1)
-        query_BHLE = _rotate(self._heads(query), query_layout.cos, query_layout.sin)
-        key_BHSE, value_BHSE = _rotate(self._heads(key), layout.cos, layout.sin), self._heads(value)
-        if cache is not None:
-            start = layout.start * layout.variates
-            stop = layout.visible.shape[-1]
-            key_BHSE, value_BHSE = cache.write(layer, key_BHSE, value_BHSE, start=start, stop=stop)
+    def forward(self, x_BLD: Tensor, layout: Layout) -> Tensor:
+        """Attended tokens, shaped as `x`."""
+        query, key, value = (self._heads(part) for part in self.qkv(x_BLD).chunk(3, dim=-1))
         attended_BHLE = F.scaled_dot_product_attention(
-            query_BHLE,
-            key_BHSE,
-            value_BHSE,
-            attn_mask=self._mask(query_layout, dtype=query_BHLE.dtype),
+            _rotate(query, layout.cos, layout.sin),
+            _rotate(key, layout.cos, layout.sin),
+            value,
+            attn_mask=self._mask(layout, dtype=query.dtype),
             dropout_p=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.out(attended_BHLE.transpose(1, 2).flatten(2))
@@ -149,10 +110,10 @@ class TimeAttention(nn.Module):
         return x_BLD.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
 
     def _mask(self, layout: Layout, *, dtype: torch.dtype) -> Tensor:
-        """Additive mask [1 or B, H, L, S]: the variate bias, and minus infinity on the future."""
+        """Additive mask [H, L, S]: the variate bias, and minus infinity on the future."""
         bias_2H11 = (self.bias_2H * self.head_width**-0.5)[..., None, None]
         bias_HLS = torch.where(layout.same_variate, bias_2H11[1], bias_2H11[0])
-        mask: Tensor = bias_HLS.masked_fill(~layout.visible, float("-inf"))
+        mask: Tensor = bias_HLS.masked_fill(layout.future, float("-inf"))
         return mask.to(dtype)
 
 
@@ -190,15 +151,12 @@ class Block(nn.Module):
         self.narrow = nn.Linear(config.d_ff, config.d_model)
         self.norm_feed_forward = nn.LayerNorm(config.d_model)
         self.dropout = Dropout(config.dropout)
+        self.activation_name = config.activation
         self.activation = F.relu if config.activation == "relu" else F.gelu
 
-    def forward(
-        self, x_BLD: Tensor, layout: Layout, *, last: int, cache: KeyValueCache | None, layer: int
-    ) -> Tensor:
-        """Tokens [B, last * C, D]; see `TimeAttention.forward`."""
-        attended = self.attention(x_BLD, layout, last=last, cache=cache, layer=layer)
-        x_BLD = x_BLD[:, -attended.shape[1] :]
-        x_BLD = self.norm_attention(x_BLD + self.dropout(attended))
+    def forward(self, x_BLD: Tensor, layout: Layout) -> Tensor:
+        """Tokens, shaped as `x`."""
+        x_BLD = self.norm_attention(x_BLD + self.dropout(self.attention(x_BLD, layout)))
         wide = self.dropout(self.activation(self.widen(x_BLD)))
         out: Tensor = self.norm_feed_forward(x_BLD + self.dropout(self.narrow(wide)))
         return out
@@ -228,36 +186,17 @@ class TimerXL(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
-    def forward(
-        self,
-        x_BNCP: Tensor,
-        *,
-        last: int | None = None,
-        cache: KeyValueCache | None = None,
-        start: int | Tensor = 0,
-        end: int | None = None,
-    ) -> Prediction:
-        """What follows each of the last `last` patches of the pass (all of them by default).
+    def forward(self, x_BNCP: Tensor) -> Prediction:
+        """What follows each patch of a window, given in RevIN units and consecutive in time.
 
-        The last block computes queries for these alone; the blocks before it need every token.
-
-        Args:
-            x_BNCP: patches in RevIN units, consecutive in time.
-            last: number of positions to predict after.
-            cache: keys and values of earlier patches; those of this pass are added.
-            start: how many patches of the window come before this pass; int64 [B] where the
-                samples differ.
-            end: patches in the longest window after this pass; needed where `start` is a tensor,
-                so that no pass has to ask the device for a number.
+        For training, and as the plain form of what `timer_xl.engine.Engine` does when decoding.
         """
         patches, variates = x_BNCP.shape[1], x_BNCP.shape[2]
-        last = patches if last is None else last
-        layout = self._layout(patches, variates, start=start, end=end, cached=cache is not None)
+        layout = self._layout(patches, variates)
         tokens_BLD = self.embedding(x_BNCP.to(self.dtype).flatten(1, 2))
-        for layer, block in enumerate(self.blocks):
-            wanted = last if layer == len(self.blocks) - 1 else patches
-            tokens_BLD = block(tokens_BLD, layout, last=wanted, cache=cache, layer=layer)
-        tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
+        for block in self.blocks:
+            tokens_BLD = block(tokens_BLD, layout)
+        tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (patches, variates))
         mean_BNCQ = self.head(tokens_BNCD).float()
         if self.log_variance_head is None:
             return Prediction(mean_BNCQ, None)
@@ -265,66 +204,22 @@ class TimerXL(nn.Module):
         bound = LOG_VARIANCE_BOUND
         return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound))
 
-    def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
-        """An empty cache with room for `patches` patches of `variates` variates."""
-        if self.config.positions == "flattened" and variates > 1:
-            raise ValueError(
-                "positions is 'flattened': a token's position depends on the window's length, so "
-                "its keys cannot be kept; use the context policy 'sliding'"
-            )
-        return KeyValueCache(
-            num_layers=self.config.n_layers,
-            batch=batch,
-            heads=self.config.n_heads,
-            tokens=patches * variates,
-            head_width=self.config.head_width,
-            dtype=self.dtype,
-            device=self.device,
-        )
-
-    def _layout(
-        self, patches: int, variates: int, *, start: int | Tensor, end: int | None, cached: bool
-    ) -> Layout:
-        """The layout of a pass; one that does not depend on data is built once and kept."""
-        if not isinstance(start, int):
-            assert end is not None, "`end` must be given with a start per sample"
-            return self._build_layout(patches, variates, start=start, end=end)
-        key = (patches, variates, start, cached, self.device, self.dtype)
+    def _layout(self, patches: int, variates: int) -> Layout:
+        """The layout of a window, built once and kept."""
+        key = (patches, variates, self.device, self.dtype)
         if key not in self._layouts:
-            if len(self._layouts) > 256:  # windows that only grow would keep one layout a step
-                self._layouts.clear()
-            self._layouts[key] = self._build_layout(
-                patches, variates, start=start, end=start + patches
+            patch_L = torch.arange(patches, device=self.device).repeat_interleave(variates)
+            variate_L = torch.arange(variates, device=self.device).repeat(patches)
+            turn = rotary_table(self.config, patch_L, variate_L, window=patches)
+            self._layouts[key] = Layout(
+                cos=turn.real.to(self.dtype),
+                sin=turn.imag.to(self.dtype),
+                future=patch_L > patch_L[:, None],
+                same_variate=variate_L == variate_L[:, None],
             )
         return self._layouts[key]
 
-    def _build_layout(
-        self, patches: int, variates: int, *, start: int | Tensor, end: int
-    ) -> Layout:
-        device = self.device
-        starts_B1 = torch.as_tensor(start, device=device).reshape(-1, 1)
-        query_patch_BL = starts_B1 + torch.arange(patches, device=device).repeat_interleave(
-            variates
-        )
-        key_patch_S = torch.arange(end, device=device).repeat_interleave(variates)
-        query_variate_L = torch.arange(variates, device=device).repeat(patches)
-        key_variate_S = torch.arange(variates, device=device).repeat(end)
-        cos, sin = self._rotary(query_patch_BL, query_variate_L, window=end)
-        return Layout(
-            variates=variates,
-            start=start,
-            patches=patches,
-            cos=cos[:, None],
-            sin=sin[:, None],
-            visible=(key_patch_S <= query_patch_BL[..., None])[:, None],
-            same_variate=query_variate_L[:, None] == key_variate_S,
-        )
 
-    def _rotary(self, patch_BL: Tensor, variate_L: Tensor, *, window: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [B, L, E/4] of the tokens' positions."""
-        flattened = self.config.positions == "flattened"
-        position_BL = variate_L * window + patch_BL if flattened else patch_BL
-        rotated = self.config.head_width // 2
-        exponent = torch.arange(0, rotated, 2, device=patch_BL.device, dtype=torch.float32)
-        angle_BLE = position_BL[..., None] * 10_000.0 ** (-exponent / rotated)
-        return angle_BLE.cos().to(self.dtype), angle_BLE.sin().to(self.dtype)
+def blocks_of(model: TimerXL) -> list[Block]:
+    """The model's blocks, first to last."""
+    return [block for block in model.blocks if isinstance(block, Block)]

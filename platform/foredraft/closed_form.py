@@ -20,15 +20,15 @@ from torch import Tensor
 
 from foredraft.config import Evaluation
 from foredraft.evaluate import EvaluationWindows, PairRow
-from timer_xl import Acceptance, TimerXL, cost
+from timer_xl import Acceptance, Engine, cost
 from timer_xl.acceptance import acceptance_probability
 from timer_xl.decode import Pair
 
 
 @torch.no_grad()
 def draft_distances(
-    target: TimerXL,
-    draft: TimerXL,
+    target: Engine,
+    draft: Engine,
     windows: EvaluationWindows,
     *,
     lookahead: int,
@@ -51,7 +51,6 @@ def draft_distances(
     )
     shape = (len(context_BTC), patches - 1, lookahead, context_BTC.shape[2])
     distances_WSKC = torch.full(shape, math.nan)
-    none_B = torch.zeros(len(context_BTC), dtype=torch.int64)
     for start in range(patches - 1):
         count = int(pair.begin_round().max())
         proposal_BKCP, _ = pair.propose(count)
@@ -59,8 +58,8 @@ def draft_distances(
         apart = (proposal_BKCP - outlook.mean[:, :count]) / outlook.unit[:, :count]
         distances_WSKC[:, start, :count] = apart.square().mean(3).float().cpu()
         for context in (pair.judging, pair.drafting):
-            context.keep(pair.history.length_B)
-        pair.history.commit(outlook.mean, none_B + 1)
+            context.keep(pair.history.end)
+        pair.history.commit(outlook.mean, 1)
     return distances_WSKC
 
 

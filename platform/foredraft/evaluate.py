@@ -26,6 +26,7 @@ from foredraft.config import Evaluation
 from timer_xl import (
     Acceptance,
     ContextPolicy,
+    Engine,
     Speculation,
     TimerXL,
     TimerXLConfig,
@@ -99,13 +100,13 @@ def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWin
     return EvaluationWindows(window_WLC[:, : config.context], window_WLC[:, config.context :])
 
 
-def ready(model: TimerXL, evaluation: Evaluation, device: torch.device) -> TimerXL:
-    """The model as it decodes: in evaluation mode, of the evaluation's dtype, on the device."""
+def ready(model: TimerXL, evaluation: Evaluation, device: torch.device) -> Engine:
+    """The model as it decodes: of the evaluation's dtype, on the device."""
     dtype = torch.bfloat16 if evaluation.dtype == "bf16" else torch.float32
-    return model.to(device=device, dtype=dtype).eval()
+    return Engine(model.to(device=device, dtype=dtype))
 
 
-def forecast_alone(model: TimerXL, windows: EvaluationWindows, *, evaluation: Evaluation) -> Tensor:
+def forecast_alone(model: Engine, windows: EvaluationWindows, *, evaluation: Evaluation) -> Tensor:
     """One model's own forecasts of all windows [W, H, C], on the CPU."""
     parts = [
         rollout(
@@ -126,8 +127,8 @@ def accuracy(forecast_WHC: Tensor, truth_WHC: Tensor) -> Accuracy:
 
 
 def judge_pair(
-    target: TimerXL,
-    draft: TimerXL,
+    target: Engine,
+    draft: Engine,
     rule: Acceptance,
     windows: EvaluationWindows,
     *,
@@ -198,8 +199,8 @@ def predict(
 
 
 def calibrate(
-    target: TimerXL,
-    draft: TimerXL,
+    target: Engine,
+    draft: Engine,
     windows: EvaluationWindows,
     *,
     lookahead: int,
@@ -228,8 +229,8 @@ def calibrate(
 
 
 def _calibrate_batch(
-    target: TimerXL,
-    draft: TimerXL,
+    target: Engine,
+    draft: Engine,
     context_BTC: Tensor,
     *,
     lookahead: int,
@@ -281,8 +282,8 @@ def _calibrate_batch(
 
 
 def time_pairs(
-    target: TimerXL,
-    draft: TimerXL,
+    target: Engine,
+    draft: Engine,
     rule: Acceptance,
     windows: EvaluationWindows,
     *,
@@ -335,7 +336,7 @@ def time_pairs(
 
 
 def time_alone(
-    target: TimerXL, draft: TimerXL, windows: EvaluationWindows, *, evaluation: Evaluation
+    target: Engine, draft: Engine, windows: EvaluationWindows, *, evaluation: Evaluation
 ) -> float:
     """Seconds of the target alone over seconds of the draft alone, in turn on the same windows."""
     context_BTC = _contexts(windows, evaluation.batch, target.device)
@@ -369,24 +370,24 @@ def _contexts(windows: EvaluationWindows, size: int, device: torch.device) -> Te
     return windows.context_WTC.repeat(repeats, 1, 1)[:size].to(device)
 
 
-def _seconds(run: Callable[[], object], model: TimerXL) -> float:
+def _seconds(run: Callable[[], object], model: Engine) -> float:
     """Median seconds of a few runs after a warm-up."""
     run()
     return statistics.median(_seconds_once(run, model) for _ in range(CALIBRATION_REPEATS))
 
 
-def _rollout_seconds(model: TimerXL, context_BTC: Tensor, evaluation: Evaluation) -> float:
+def _rollout_seconds(model: Engine, context_BTC: Tensor, evaluation: Evaluation) -> float:
     horizon, policy = evaluation.horizon, evaluation.policy
     return _seconds_once(lambda: rollout(model, context_BTC, horizon=horizon, policy=policy), model)
 
 
-def _seconds_once(run: Callable[[], object], model: TimerXL) -> float:
+def _seconds_once(run: Callable[[], object], model: Engine) -> float:
     started = _now(model)
     run()
     return _now(model) - started
 
 
-def _now(model: TimerXL) -> float:
+def _now(model: Engine) -> float:
     """The clock, once the device has done all it was given."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)

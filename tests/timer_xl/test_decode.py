@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from timer_xl import Acceptance, ContextPolicy, Speculation, TimerXL, rollout, speculate
+from timer_xl import Acceptance, ContextPolicy, Engine, Speculation, TimerXL, rollout, speculate
 from timer_xl.cost import PassCosts, speculation_seconds
 
 Make = Callable[..., TimerXL]
@@ -405,7 +405,7 @@ def test_a_lossless_forecast_is_distributed_as_the_targets_own_samples(
         mean = window.mean(1, keepdim=True)
         read = ((series[:, anchor:] - mean) / unit).unflatten(1, (-1, 2)).transpose(2, 3)
         with torch.no_grad():
-            prediction = target(read, last=1)
+            prediction = Engine(target)(read, last=1)
         deviation = torch.exp(0.5 * prediction.log_variance[:, -1].mT) if variance else sigma
         noise = torch.randn(draws, 2, 1, generator=generator)
         patch = prediction.mean[:, -1].mT * unit + mean + deviation * unit * noise

@@ -1,6 +1,5 @@
 """Claims about one pass of the model: what a token sees, and that a cache changes nothing."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -67,64 +66,6 @@ def test_the_bias_tells_a_variate_from_the_others(make_model: Make, x_BNCP: Tens
     assert (model(x_BNCP).mean - before).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("n_layers", [1, 2])
-@pytest.mark.parametrize("positions", ["time", "flattened"])
-@pytest.mark.parametrize("last", [1, 4, PATCHES])
-@torch.no_grad()
-def test_the_last_positions_alone_are_the_tail_of_the_full_pass(
-    make_model: Make, x_BNCP: Tensor, n_layers: int, positions: str, last: int
-) -> None:
-    model = make_model(n_layers=n_layers, positions=positions, variance=True)
-    full, tail = model(x_BNCP), model(x_BNCP, last=last)
-    assert tail.mean.shape[1] == last
-    assert close(tail.mean, full.mean[:, -last:])
-    assert close(tail.log_variance, full.log_variance[:, -last:])
-
-
-@pytest.mark.parametrize("chunks", [(9,), (1,) * 9, (4, 1, 2, 2), (1, 6, 2)])
-@torch.no_grad()
-def test_a_cached_pass_in_chunks_equals_one_pass(
-    make_model: Make, x_BNCP: Tensor, chunks: tuple[int, ...]
-) -> None:
-    model = make_model()
-    cache = model.new_cache(batch=BATCH, patches=PATCHES + 3, variates=VARIATES)
-    parts, start = [], 0
-    for size in chunks:
-        parts.append(model(x_BNCP[:, start : start + size], cache=cache, start=start).mean)
-        start += size
-    assert close(torch.cat(parts, 1), model(x_BNCP).mean)
-
-
-@torch.no_grad()
-def test_a_cached_pass_starts_at_each_samples_own_place(make_model: Make, x_BNCP: Tensor) -> None:
-    """The second sample's place moves back first: what it had cached beyond is dead."""
-    model = make_model()
-    cache = model.new_cache(batch=BATCH, patches=PATCHES, variates=VARIATES)
-    spoilt = x_BNCP.clone()
-    spoilt[1, 3:] = 100.0
-    model(spoilt[:, :6], cache=cache, start=0)
-    start_B = torch.tensor([6, 3])
-    chunk = torch.stack([x_BNCP[b, s : s + 2] for b, s in enumerate(start_B.tolist())])
-    first = model(chunk, cache=cache, start=start_B, end=8).mean
-    chunk = torch.stack([x_BNCP[b, s + 2 : s + 3] for b, s in enumerate(start_B.tolist())])
-    second = model(chunk, cache=cache, start=start_B + 2, end=9).mean
-    full = model(x_BNCP).mean
-    for b, s in enumerate(start_B.tolist()):
-        assert close(torch.cat((first[b], second[b])), full[b, s : s + 3])
-
-
-@torch.no_grad()
-def test_samples_that_leave_the_cache_do_not_disturb_the_others(
-    make_model: Make, x_BNCP: Tensor
-) -> None:
-    model = make_model()
-    cache = model.new_cache(batch=BATCH, patches=PATCHES, variates=VARIATES)
-    model(x_BNCP[:, :5], cache=cache)
-    cache.select(torch.tensor([1]))
-    rest = model(x_BNCP[1:, 5:], cache=cache, start=5).mean
-    assert close(rest, model(x_BNCP).mean[1:, 5:])
-
-
 @pytest.mark.parametrize("patches_out", [1, 3])
 @torch.no_grad()
 def test_heads_have_the_width_of_all_patches_they_emit(
@@ -145,29 +86,11 @@ def test_the_log_variance_is_bounded_whatever_the_weights(make_model: Make, x_BN
     assert torch.isfinite(log_variance.exp()).all()
 
 
-def test_flattened_positions_refuse_a_cache_of_several_variates(make_model: Make) -> None:
-    with pytest.raises(ValueError, match="positions is 'flattened'"):
-        make_model(positions="flattened").new_cache(batch=1, patches=4, variates=2)
-
-
 @torch.no_grad()
 def test_flattened_positions_of_one_variate_are_its_time(make_model: Make, x_BNCP: Tensor) -> None:
     flattened, time = (make_model(positions=positions) for positions in ("flattened", "time"))
     assert torch.equal(flattened(x_BNCP[:, :, :1]).mean, time(x_BNCP[:, :, :1]).mean)
     assert (flattened(x_BNCP).mean - time(x_BNCP).mean).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("cached", [False, True])
-@torch.no_grad()
-def test_half_precision_weights_predict_nearly_the_same_in_full_precision(
-    make_model: Make, x_BNCP: Tensor, cached: bool
-) -> None:
-    model = make_model(variance=True)
-    half = copy.deepcopy(model).to(torch.bfloat16)
-    cache = half.new_cache(batch=BATCH, patches=PATCHES, variates=VARIATES) if cached else None
-    ours, theirs = half(x_BNCP, cache=cache), model(x_BNCP)
-    assert ours.mean.dtype == ours.log_variance.dtype == torch.float32
-    assert (ours.mean - theirs.mean).square().mean() < 1e-3 * theirs.mean.var()
 
 
 def test_a_training_step_under_autocast_reaches_every_parameter(

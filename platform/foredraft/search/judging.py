@@ -20,7 +20,7 @@ from foredraft.config import Evaluation, Machine, Training
 from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.search.machines import threads
 from foredraft.study import OBJECTIVES, Study
-from timer_xl import Acceptance, TimerXL, checkpoint, cost
+from timer_xl import Acceptance, Engine, checkpoint, cost
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
@@ -202,7 +202,7 @@ def judge_on(
     )
 
 
-def _open(path: Path, evaluation: Evaluation, machine: Machine) -> TimerXL:
+def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Engine:
     """A model as it decodes, on this task's share of the machine."""
     share = threads(machine)
     train.use_threads(share.cpus)
@@ -210,6 +210,6 @@ def _open(path: Path, evaluation: Evaluation, machine: Machine) -> TimerXL:
 
 
 @functools.lru_cache(maxsize=OPEN_MODELS)
-def _opened(path: Path, dtype: str, device: str) -> TimerXL:
+def _opened(path: Path, dtype: str, device: str) -> Engine:
     evaluation = Evaluation(data="", dtype=dtype)  # type: ignore[arg-type]
     return evaluate.ready(checkpoint.load(path), evaluation, torch.device(device))

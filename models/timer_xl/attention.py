@@ -1,0 +1,44 @@
+"""What attention knows of its tokens' places: rotary positions in time, one bias per variate.
+
+Shapes: L tokens, H heads, E head width, C variates.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timer_xl.config import TimerXLConfig
+
+
+def rotary_table(
+    config: TimerXLConfig, patch_L: Tensor, variate_L: Tensor, *, window: int
+) -> Tensor:
+    """By how much tokens' pairs are turned, complex64 [..., L, E/4] (RoFormer, arXiv 2104.09864).
+
+    Args:
+        config: says what a position is.
+        patch_L: patch of each token, from the window's anchor; may have axes before L.
+        variate_L: variate of each token.
+        window: patches of the window.
+    """
+    position_L = variate_L * window + patch_L if config.positions == "flattened" else patch_L
+    rotated = config.head_width // 2
+    exponent = torch.arange(0, rotated, 2, device=patch_L.device, dtype=torch.float32)
+    angle_LE = position_L[..., None] * 10_000.0 ** (-exponent / rotated)
+    return torch.polar(torch.ones_like(angle_LE), angle_LE)
+
+
+def rotate_(x_THE: Tensor, turn: Tensor) -> None:
+    """Turn half of each head in place, in neighbouring pairs."""
+    half = x_THE[..., : x_THE.shape[-1] // 2]
+    pairs = half if half.dtype in (torch.float32, torch.float64) else half.float()
+    torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).mul_(turn)
+    if pairs is not half:
+        half.copy_(pairs)
+
+
+def variate_bias(bias_2H: Tensor, variates: int) -> Tensor:
+    """[H, C, C]: `bias_2H[1]` within a variate, `bias_2H[0]` between two."""
+    same_CC = torch.eye(variates, dtype=torch.bool, device=bias_2H.device)
+    return torch.where(same_CC, bias_2H[1, :, None, None], bias_2H[0, :, None, None])

@@ -80,6 +80,7 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
     with tempfile.TemporaryDirectory() as directory:
         run = train.LocalRun(Path(directory))
         alone = training.model_copy(update={"stages": (short,)})
+        # The first epoch warms up; only the second tells.
         rate = train.train(alone, run=run).curve[-1]["samples_per_s"]
     return stage.epochs * _windows(training.model, stage) / rate
 

@@ -1,7 +1,7 @@
 """What a rule would accept, from cached means alone: no decoding, a millisecond a rule.
 
     distances = draft_distances(target, draft, windows, lookahead=7, evaluation=evaluation)
-    row = expected_row(distances, rule, patches=8, steps=96)
+    row = expected_row(distances, rule, steps=96)
 
 How far the draft's proposals are from the target's means does not depend on the rule. They are
 measured once per draft along the target's own forecast; any rule's acceptance then follows in
@@ -14,6 +14,7 @@ Shapes: W windows, S starts in the horizon, K proposals, C variates, P patch len
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,39 +64,62 @@ def draft_distances(
     return distances_WSKC
 
 
-def expected_row(
-    distances_WSKC: Tensor,
-    rule: Acceptance,
-    *,
-    patches: int,
-    steps: int,
-    renorm_every: int = 0,
-) -> PairRow:
+def expected_row(distances_WSKC: Tensor, rule: Acceptance, *, steps: int) -> PairRow:
     """The row that `judge_pair` would give, as far as closed forms go: errors are not numbers.
 
     Args:
         distances_WSKC: as `draft_distances` gives them, of at least the rule's lookahead.
         rule: the acceptance rule.
-        patches: of the horizon.
         steps: time steps of a patch.
-        renorm_every: patches between anchors.
     """
-    lookahead = min(rule.lookahead, distances_WSKC.shape[2])
-    accepted_WSK = _probabilities(distances_WSKC[:, :, :lookahead], rule, steps=steps)
-    rates = _pass_rates(accepted_WSK)
-    expected = {"lookahead": lookahead, "patches": patches, "renorm_every": renorm_every}
-    rounds = cost.speculation_seconds(_counting(lookahead, by_proposal=False), rates, **expected)
-    proposed = cost.speculation_seconds(_counting(lookahead, by_proposal=True), rates, **expected)
+    apart_WSKC = distances_WSKC[:, :, : rule.lookahead]
+    room_S = (~apart_WSKC[0, :, :, 0].isnan()).sum(1)
+    accepted_WSK = _probabilities(apart_WSKC.nan_to_num(), rule, steps=steps)
+    walk = _walk(accepted_WSK.double(), [*room_S.tolist(), 0])
     return PairRow(
-        acceptance_rate=(patches - rounds) / proposed if proposed else 0.0,
-        accept_length=patches / rounds,
+        acceptance_rate=float(walk.passed_K.sum()) / walk.proposed if walk.proposed else 0.0,
+        accept_length=(1 + apart_WSKC.shape[1]) * len(apart_WSKC) / walk.rounds,
         accept_lengths=[],
-        pass_rates=rates,
+        pass_rates=cost.pass_rates(walk.tested_K, walk.passed_K),
         mse=math.nan,
         mae=math.nan,
         mse_ratio=math.nan,
         deviation=math.nan,
     )
+
+
+class _Walk(NamedTuple):
+    """What is to be expected of the forecasts of all windows together."""
+
+    rounds: float
+    proposed: float
+    tested_K: Tensor
+    passed_K: Tensor
+
+
+def _walk(accepted_WSK: Tensor, room: list[int]) -> _Walk:
+    """The expectation over all forecasts: a round that accepts k patches moves one by k + 1.
+
+    Args:
+        accepted_WSK: how probably each proposal alone is accepted.
+        room: proposals that a round may make at each of the horizon's patches.
+    """
+    windows, starts, lookahead = accepted_WSK.shape
+    at_WN = torch.zeros(windows, starts + 2, dtype=torch.float64)
+    at_WN[:, 0] = 1.0
+    tested_K, passed_K = (torch.zeros(lookahead, dtype=torch.float64) for _ in range(2))
+    for start, limit in enumerate(room):
+        alive_W = at_WN[:, start].clone()
+        for k in range(limit):
+            passed_W = alive_W * accepted_WSK[:, start, k]
+            tested_K[k] += alive_W.sum()
+            passed_K[k] += passed_W.sum()
+            at_WN[:, start + k + 1] += alive_W - passed_W
+            alive_W = passed_W
+        at_WN[:, start + limit + 1] += alive_W
+    rounds_N = at_WN[:, : len(room)].sum(0)
+    proposed = float(rounds_N @ torch.tensor(room).double())
+    return _Walk(float(rounds_N.sum()), proposed, tested_K, passed_K)
 
 
 def _probabilities(distances_WSKC: Tensor, rule: Acceptance, *, steps: int) -> Tensor:
@@ -116,20 +140,3 @@ def _at_least(each_WSKC: Tensor, needed: int) -> Tensor:
         rise = [torch.zeros_like(p)] + [c * p for c in counts]
         counts = [a + b for a, b in zip(stay, rise, strict=True)]
     return torch.stack(counts[needed:]).sum(0)
-
-
-def _pass_rates(accepted_WSK: Tensor) -> list[float]:
-    """Per position, how often a proposal is accepted when all before it were."""
-    known_WSK = ~accepted_WSK.isnan()
-    accepted_WSK = accepted_WSK.nan_to_num().double()
-    alive_WSK = torch.ones_like(accepted_WSK)
-    alive_WSK[..., 1:] = accepted_WSK[..., :-1].cumprod(-1)
-    alive_WSK = alive_WSK * known_WSK
-    return cost.pass_rates(alive_WSK.sum((0, 1)), (alive_WSK * accepted_WSK).sum((0, 1)))
-
-
-def _counting(lookahead: int, *, by_proposal: bool) -> cost.PassCosts:
-    """Costs under which a forecast's expected seconds are its rounds, or its proposals."""
-    price = tuple(float(k) if by_proposal else 1.0 for k in range(lookahead + 1))
-    free = (0.0,) * (lookahead + 1)
-    return cost.PassCosts((1,), (0.0,), (price,), (free,), (0.0,), (0.0,))

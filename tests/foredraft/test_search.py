@@ -12,10 +12,9 @@ import pytest
 from foredraft import drafts, provenance, report, search
 from foredraft.config import ConfigError, validated
 from foredraft.forecast import write_forecast
-from foredraft.study import Study, read_study
+from foredraft.study import Study
 from timer_xl import TimerXLConfig
 
-SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
 
@@ -142,27 +141,3 @@ def test_a_trial_that_fails_is_recorded_with_its_error_and_the_study_goes_on(
     assert trials.loc[0.5, "state"] == "failed"
     assert "safetensors" in trials.loc[0.5, "error"]
     assert trials.loc[0.75, "state"] == "complete"
-
-
-@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
-def test_every_search_space_can_be_read(path: Path) -> None:
-    assert read_study(path).name == path.stem
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"trails": 3}, "did you mean trials"),
-        ({"dimensions": {"sigma": {"type": "float", "low": 2.0, "high": 1.0}}}, "is empty"),
-        ({"dimensions": {"sigma": {"type": "float", "low": 0.0, "high": 1.0, "log": True}}}, "low"),
-        ({"dimensions": {"warp": {"type": "int", "low": 1, "high": 2}}}, "warp does not exist"),
-        ({"dimensions": {"bias": {"type": "float", "low": 1.0, "high": 2.0}}}, "bias is fixed"),
-        ({"acceptance": {"rule": "tolerance", "mse_tol": 0.1}}, "no effect under rule"),
-    ],
-)
-def test_a_study_that_cannot_be_run_is_refused_in_one_line(
-    changes: dict[str, object], said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said) as refusal:
-        validated(Study, study(**changes), source="tiny.yaml")
-    assert "\n" not in str(refusal.value)

@@ -133,13 +133,7 @@ def judge(
     total = len(bench.windows.truth_WHC)
     if not 0 < study.few_windows < total:
         return on(bench)
-    row = closed_form.expected_row(
-        prepared.distances_WSKC,
-        rule,
-        patches=-(-evaluation.horizon // target.config.patch),
-        steps=target.config.patch,
-        renorm_every=evaluation.policy.renorm_every,
-    )
+    row = closed_form.expected_row(prepared.distances_WSKC, rule, steps=target.config.patch)
     judged = Judged(row, predict(row), 0, None)
     for part in (bench.few(study.few_windows), bench):
         stopped = why_stop(judged, study, best, target_mse=bench.accuracy.mse)

@@ -1,4 +1,4 @@
-"""Claims about the closed form: what it expects is what decoding counts, for a draft that is near."""
+"""Claims about the closed form: for a draft near its target, what it expects is what counts."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_for_a_draft_near_its_target_the_closed_form_is_what_decoding_counts(
         alone_WHC=evaluate.forecast_alone(target, windows, evaluation=context),
     )
     assert 0.1 < counted.acceptance_rate < 0.9
-    assert expected.acceptance_rate == pytest.approx(counted.acceptance_rate, abs=0.05)
-    assert expected.accept_length == pytest.approx(counted.accept_length, abs=0.05)
+    assert expected.acceptance_rate == pytest.approx(counted.acceptance_rate, abs=0.08)
+    assert expected.accept_length == pytest.approx(counted.accept_length, abs=0.25)
 
 
 def test_a_rule_that_accepts_everything_is_expected_to_take_as_few_rounds_as_can_be(

@@ -6,12 +6,14 @@ from timer_xl.context import ContextPolicy
 from timer_xl.decode import Speculation, rollout, speculate
 from timer_xl.engine import Engine
 from timer_xl.model import Normalisation, TimerXL
+from timer_xl.plan import Plan
 
 __all__ = [
     "Acceptance",
     "ContextPolicy",
     "Engine",
     "Normalisation",
+    "Plan",
     "Speculation",
     "TimerXL",
     "TimerXLConfig",

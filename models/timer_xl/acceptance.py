@@ -45,6 +45,8 @@ class Acceptance:
     `lossless`: output distributed exactly as the target's own samples"""
     lookahead: int = 4
     """patches K that the draft proposes in a round, at most"""
+    adapt: bool = False
+    """whether each round's lookahead is chosen by cost and each sample's acceptance so far"""
     mse_tol: float | None = None
     """accepted where the mean squared distance to the target's mean is at most this"""
     sigma: float | None = None

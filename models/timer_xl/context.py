@@ -105,6 +105,9 @@ class SlidingContext:
     def keep(self, valid: Place) -> None:
         """Nothing is kept from round to round."""
 
+    def forget(self, count: int) -> None:
+        """Nothing is kept from round to round."""
+
     def select(self, index_A: Tensor) -> None:
         """Nothing is kept from round to round."""
 
@@ -187,6 +190,10 @@ class FoldedContext:
         """Forget the proposals: what is emitted in their place may differ."""
         self.encoded = earlier(self.encoded, self.history.end)
 
+    def forget(self, count: int) -> None:
+        """Be as if the last `count` patches of the history were new."""
+        self.encoded = self.history.end - count
+
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
         self.encoded = of_samples(self.encoded, index_A)
@@ -265,6 +272,10 @@ class CachedContext:
     def keep(self, valid: Place) -> None:
         """Forget what was encoded past each sample's first `valid` patches."""
         self.encoded = earlier(self.encoded, valid)
+
+    def forget(self, count: int) -> None:
+        """Be as if the last `count` patches of the history were new."""
+        self.encoded = self.history.end - count
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""

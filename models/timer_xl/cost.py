@@ -12,6 +12,8 @@ Shapes: K lookahead, N patches of a horizon, J batch sizes.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -113,19 +115,14 @@ def speculation_seconds(
     if lookahead > min(costs.lookahead, len(pass_rates)):
         known = min(costs.lookahead, len(pass_rates))
         raise ValueError(f"lookahead is {lookahead}: costs and pass rates are known up to {known}")
-    survival = torch.tensor([1.0, *pass_rates], dtype=torch.float64).cumprod(0)
-    left = torch.zeros(patches + 1, dtype=torch.float64)
-    left[patches] = 1.0  # distribution of the patches that a sample has left
+    survival = list(itertools.accumulate(pass_rates, operator.mul, initial=1.0))
+    limits = [_limit(n, patches, lookahead, renorm_every) for n in range(patches + 1)]
+    left = [0.0] * patches + [1.0]  # distribution of the patches that a sample has left
     seconds = 0.0
     while left[0] < 1 - 1e-12:
-        limits = [_limit(n, patches, lookahead, renorm_every) for n in range(patches + 1)]
         seconds += _round_seconds(costs, left, limits, patches, renorm_every, batch)
-        after = torch.zeros_like(left)
-        after[0] = left[0]
-        for n in range(1, patches + 1):
-            if left[n] == 0:
-                continue
-            limit = limits[n]
+        after = [left[0]] + [0.0] * patches
+        for n, limit in enumerate(limits[1:], start=1):
             for accepted in range(limit + 1):
                 exactly = survival[accepted] - (survival[accepted + 1] if accepted < limit else 0.0)
                 after[n - accepted - 1] += left[n] * exactly
@@ -193,7 +190,7 @@ def _limit(left: int, patches: int, lookahead: int, renorm_every: int) -> int:
 
 def _round_seconds(
     costs: PassCosts,
-    left: Tensor,
+    left: Sequence[float],
     limits: Sequence[int],
     patches: int,
     renorm_every: int,
@@ -204,15 +201,13 @@ def _round_seconds(
     All samples propose as many patches as the one that may propose most, and where one of them is
     at an anchor all encode a window: both are questions about the extreme of `batch` samples.
     """
-    active = 1.0 - float(left[0])
-    any_active = 1.0 - float(left[0]) ** batch
+    active, any_active = 1.0 - left[0], 1.0 - left[0] ** batch
     at = costs.at(batch * active / any_active)
-    seconds = 0.0
-    below = float(left[0])
+    seconds, below = 0.0, left[0]
     for limit in range(max(limits[1:]) + 1):
-        within = below + sum(float(left[n]) for n in range(1, patches + 1) if limits[n] == limit)
+        within = below + sum(left[n] for n in range(1, patches + 1) if limits[n] == limit)
         seconds += (within**batch - below**batch) * float(at.round[limit])
         below = within
     every = renorm_every or patches
-    anchored = sum(float(left[n]) for n in range(1, patches + 1) if (patches - n) % every == 0)
+    anchored = sum(left[n] for n in range(1, patches + 1) if (patches - n) % every == 0)
     return seconds + (1.0 - (1.0 - anchored) ** batch) * float(at.round_anchor)

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from timer_xl.acceptance import Acceptance, Gaussian, judge
-from timer_xl.context import ContextPolicy, open_context
+from timer_xl.context import ContextPolicy, Outlook, open_context
 from timer_xl.engine import Engine
 from timer_xl.history import History, Place, alike, earlier, lowest
 from timer_xl.model import TimerXL
+from timer_xl.plan import Lookahead, Plan
 
 
 @torch.no_grad()
@@ -89,19 +90,24 @@ def speculate(
     horizon: int,
     acceptance: Acceptance,
     policy: ContextPolicy | None = None,
+    plan: Plan | None = None,
     generator: torch.Generator | None = None,
 ) -> Speculation:
     """The forecast of draft and target together (Leviathan et al., 2211.17192, on patches).
 
     Each round the draft proposes up to `acceptance.lookahead` patches, the target predicts after
     every prefix of them in one pass, and each sample keeps its longest accepted prefix and the
-    patch after it, which that same pass already holds.
+    patch after it, which that same pass already holds. A rule that adapts needs a `plan`; where
+    that expects no lookahead to pay, the target goes alone.
 
     Raises:
         ValueError: models of different patch or context, a target that emits several patches, a
-            context of another length, or a horizon below 1.
+            context of another length, a horizon below 1, or a rule that adapts without a plan.
     """
     patches = _num_patches(target, context_BTC, horizon)
+    chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
+    if chooser and not chooser.longest and acceptance.propose == "mean":
+        return _alone(target, context_BTC, horizon=horizon, policy=policy, acceptance=acceptance)
     pair = Pair(
         target,
         draft,
@@ -117,21 +123,62 @@ def speculate(
     row_B = torch.arange(len(context_BTC))
     while len(row_B):
         limit_B = pair.begin_round()
+        if chooser:
+            limit_B = limit_B.clamp_max(chooser.choose(limit_B + 1))
         proposal, drafted = pair.propose(int(limit_B.max()))
-        accepted_B = pair.verify(proposal, drafted, limit_B=limit_B)
-        tally.add(limit_B, accepted_B)
+        outlook = pair.verify(proposal.shape[1])
+        accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
+        for record in (tally, chooser) if chooser else (tally,):
+            record.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
         if bool(done_B.any()):
             rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
             forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
             rest = torch.nonzero(~done_B).flatten()
             row_B = row_B[rest]
-            pair.select(rest)
+            for part in (pair, chooser) if chooser else (pair,):
+                part.select(rest)
     return tally.speculation(_steps(forecast_BNCP, horizon))
 
 
+def _chooser(
+    acceptance: Acceptance,
+    plan: Plan | None,
+    policy: ContextPolicy | None,
+    *,
+    patches: int,
+    batch: int,
+) -> Lookahead | None:
+    """What chooses each round's lookahead, for a rule that adapts."""
+    if not acceptance.adapt:
+        if plan is not None:
+            raise ValueError("plan is given: it has no effect where adapt is false")
+        return None
+    if plan is None:
+        raise ValueError("adapt is true: it needs a plan, of costs and pass rates measured before")
+    renorm_every = policy.renorm_every if policy else 0
+    pays, _ = plan.best(patches=patches, renorm_every=renorm_every, batch=batch)
+    return Lookahead(plan, batch=batch, longest=acceptance.lookahead if pays else 0)
+
+
+def _alone(
+    target: TimerXL | Engine,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None,
+    acceptance: Acceptance,
+) -> Speculation:
+    """The target's own forecast, counted as rounds without proposals."""
+    tally = _Tally(acceptance.lookahead)
+    nobody_B = torch.zeros(len(context_BTC), dtype=torch.int64)
+    for _ in range(_num_patches(target, context_BTC, horizon)):
+        tally.observe(nobody_B, nobody_B)
+    return tally.speculation(rollout(target, context_BTC, horizon=horizon, policy=policy))
+
+
 class Pair:
-    """Draft and target over one history; a round is `begin_round`, `propose`, `verify`."""
+    """Draft and target over one history; a round begins, proposes, verifies and accepts."""
 
     def __init__(
         self,
@@ -187,10 +234,14 @@ class Pair:
             deviations.append(drafted.deviation)
         return torch.cat(proposals, 1), Gaussian(torch.cat(means, 1), torch.cat(deviations, 1))
 
-    def verify(self, proposal_BKCP: Tensor, drafted: Gaussian, *, limit_B: Tensor) -> Tensor:
+    def verify(self, proposed: int) -> Outlook:
+        """What the target expects after every prefix of the proposals, in one pass."""
+        return self.judging.predict(ahead=proposed, last=proposed + 1)
+
+    def accept(
+        self, proposal_BKCP: Tensor, drafted: Gaussian, outlook: Outlook, *, limit_B: Tensor
+    ) -> Tensor:
         """Patches accepted per sample, on the host; they and the next one are in the history."""
-        proposed = proposal_BKCP.shape[1]
-        outlook = self.judging.predict(ahead=proposed, last=proposed + 1)
         verdict = judge(
             self.acceptance,
             proposal_BKCP,
@@ -223,7 +274,7 @@ class _Tally:
         self.tested_K = torch.zeros(lookahead, dtype=torch.int64)
         self.passed_K = torch.zeros(lookahead, dtype=torch.int64)
 
-    def add(self, limit_B: Tensor, accepted_B: Tensor) -> None:
+    def observe(self, limit_B: Tensor, accepted_B: Tensor) -> None:
         position_K = torch.arange(len(self.tested_K))
         self.proposed += int(limit_B.sum())
         self.accepted += int(accepted_B.sum())

@@ -48,7 +48,7 @@ class Layout(NamedTuple):
 
 
 class Engine:
-    """A model ready to decode. It holds no parameters: change the model, make another."""
+    """A model ready to decode. It may share the model's weights: if those change, make another."""
 
     def __init__(self, model: TimerXL, *, int8: bool = False) -> None:
         """Pack the weights of `model`, which may be dropped afterwards.

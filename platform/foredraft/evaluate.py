@@ -1,21 +1,15 @@
-"""What a draft is worth to its target: accuracy, acceptance, and seconds.
+"""What a draft is worth to its target: accuracy and acceptance over windows, and what they predict.
 
     windows = draw_windows(evaluation, config)
-    row = judge_pair(target, draft, rule, windows, alone=forecast_alone(target, windows, ...), ...)
-    costs = calibrate(target, draft, windows, rule=rule, evaluation=evaluation)
-    timing = time_pairs(target, draft, rule, windows, evaluation=evaluation)
+    alone = forecast_alone(target, windows, evaluation=evaluation)
+    row = judge_pair(target, draft, rule, windows, evaluation=evaluation, alone_WHC=alone)
+    speedup = predict(row, costs, rule=rule, evaluation=evaluation, patch=96)
 
-Accuracy and acceptance are counted over windows; seconds are measured here and nowhere else. The
-calibration times single passes, from which `timer_xl.cost` predicts; the timing runs target and
-speculation in turn on the same windows, so that a machine that drifts spoils both alike.
+Seconds are measured in `foredraft.timing`.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,7 +19,6 @@ from foredraft import data
 from foredraft.config import Evaluation
 from timer_xl import (
     Acceptance,
-    ContextPolicy,
     Engine,
     Speculation,
     TimerXL,
@@ -34,11 +27,9 @@ from timer_xl import (
     rollout,
     speculate,
 )
-from timer_xl.decode import Pair
 
 # Accuracy does not depend on how many windows are decoded together, so that many at once.
 ACCURACY_BATCH = 64
-CALIBRATION_REPEATS = 7
 
 
 class EvaluationWindows(NamedTuple):
@@ -72,18 +63,6 @@ class PairRow(NamedTuple):
     """mse / the target's own under the same context policy"""
     deviation: float
     """mean squared difference between the speculative forecast and the target's own"""
-
-
-class Timing(NamedTuple):
-    """A measured speedup: the median over pairs, with its 95 % interval."""
-
-    speedup: float
-    speedup_low: float
-    speedup_high: float
-    target_s: float
-    """median seconds of the target alone"""
-    speculation_s: float
-    pairs: int
 
 
 def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWindows:
@@ -196,199 +175,3 @@ def predict(
         renorm_every=evaluation.policy.renorm_every,
         batch=evaluation.batch,
     )
-
-
-def calibrate(
-    target: Engine,
-    draft: Engine,
-    windows: EvaluationWindows,
-    *,
-    lookahead: int,
-    evaluation: Evaluation,
-) -> cost.PassCosts:
-    """Seconds of every pass of a round, and of a step of the target alone, on this device.
-
-    Batches smaller than the evaluation's are timed too: samples that are done leave.
-    """
-    sizes = sorted({1, *(4**i for i in range(1, 5) if 4**i < evaluation.batch), evaluation.batch})
-    patches = -(-evaluation.horizon // target.config.patch)
-    lookahead = min(lookahead, max(1, patches - 1))
-    columns = [
-        _calibrate_batch(
-            target,
-            draft,
-            _contexts(windows, size, target.device),
-            lookahead=lookahead,
-            patches=patches,
-            policy=evaluation.policy,
-        )
-        for size in sizes
-    ]
-    step_s, verify_s, draft_s, step_anchor_s, round_anchor_s = zip(*columns, strict=True)
-    return cost.PassCosts(tuple(sizes), step_s, verify_s, draft_s, step_anchor_s, round_anchor_s)
-
-
-def _calibrate_batch(
-    target: Engine,
-    draft: Engine,
-    context_BTC: Tensor,
-    *,
-    lookahead: int,
-    patches: int,
-    policy: ContextPolicy,
-) -> tuple[float, tuple[float, ...], tuple[float, ...], float, float]:
-    """Step, verify per k, draft per k, and the two anchors' seconds, at one batch size."""
-    # A draft that is never rejected brings every pass to its full length.
-    rule = Acceptance(mse_tol=1e30, lookahead=lookahead)
-    size, patch = len(context_BTC), target.config.patch
-
-    def first_steps(count: int) -> Callable[[], object]:
-        return lambda: rollout(target, context_BTC, horizon=count * patch, policy=policy)
-
-    # The first step of a window also encodes it; the difference of two lengths is pure steps.
-    span = min(patches, policy.renorm_every or patches)
-    one, many = _seconds(first_steps(1), target), _seconds(first_steps(span), target)
-    step_s = (many - one) / (span - 1) if span > 1 else one
-    step_anchor_s = max(0.0, one - step_s)
-
-    with torch.no_grad():
-        draft_s, verify_s, anchored_s = [], [], 0.0
-        for count in range(lookahead + 1):
-            limit_B = torch.full((size,), count)
-            drafting, verifying, anchored = [], [], []
-            for _ in range(CALIBRATION_REPEATS):
-                pair = Pair(
-                    target, draft, context_BTC, patches=patches, acceptance=rule, policy=policy
-                )
-                for round_index in range(2):
-                    started = _now(target)
-                    pair.begin_round()
-                    proposal, drafted = pair.propose(count)
-                    proposed = _now(target)
-                    pair.verify(proposal, drafted, limit_B=limit_B)
-                    verified = _now(target)
-                    if round_index == 0:
-                        anchored.append(verified - started)
-                drafting.append(proposed - started)
-                verifying.append(verified - proposed)
-            draft_s.append(statistics.median(drafting))
-            verify_s.append(statistics.median(verifying))
-            anchored_s = statistics.median(anchored)
-    # `anchored_s` is now the first round at the full lookahead.
-    round_anchor_s = max(0.0, anchored_s - draft_s[-1] - verify_s[-1])
-    if policy.kind == "sliding":
-        step_anchor_s = round_anchor_s = 0.0
-    return step_s, tuple(verify_s), tuple(draft_s), step_anchor_s, round_anchor_s
-
-
-def time_pairs(
-    target: Engine,
-    draft: Engine,
-    rule: Acceptance,
-    windows: EvaluationWindows,
-    *,
-    evaluation: Evaluation,
-    pairs: int,
-) -> Timing:
-    """The measured speedup: target and speculation in turn, on the same windows, after warm-up."""
-    horizon, policy = evaluation.horizon, evaluation.policy
-    batches = _batches(windows, evaluation.batch, target.device)
-    generator = torch.Generator(device=target.device).manual_seed(0)
-
-    def alone(context_BTC: Tensor) -> float:
-        return _rollout_seconds(target, context_BTC, evaluation)
-
-    def together(context_BTC: Tensor) -> float:
-        return _seconds_once(
-            lambda: speculate(
-                target,
-                draft,
-                context_BTC,
-                horizon=horizon,
-                acceptance=rule,
-                policy=policy,
-                generator=generator,
-            ),
-            target,
-        )
-
-    for _ in range(2):
-        alone(batches[0])
-        together(batches[0])
-    seconds: list[tuple[float, float]] = []
-    for index in range(pairs):
-        context_BTC = batches[index % len(batches)]
-        # Whoever goes second finds warmer caches: they take turns at it.
-        if index % 2 == 0:
-            seconds.append((alone(context_BTC), together(context_BTC)))
-        else:
-            seconds.append((together(context_BTC), alone(context_BTC))[::-1])
-    ratios = sorted(a / b for a, b in seconds)
-    low, high = median_interval(len(ratios))
-    return Timing(
-        speedup=statistics.median(ratios),
-        speedup_low=ratios[low],
-        speedup_high=ratios[high],
-        target_s=statistics.median(a for a, _ in seconds),
-        speculation_s=statistics.median(b for _, b in seconds),
-        pairs=pairs,
-    )
-
-
-def time_alone(
-    target: Engine, draft: Engine, windows: EvaluationWindows, *, evaluation: Evaluation
-) -> float:
-    """Seconds of the target alone over seconds of the draft alone, in turn on the same windows."""
-    context_BTC = _contexts(windows, evaluation.batch, target.device)
-    pair, ratios = (target, draft), []
-    for index in range(CALIBRATION_REPEATS + 1):
-        target_s, draft_s = (_rollout_seconds(model, context_BTC, evaluation) for model in pair)
-        if index:  # the first pair warms up
-            ratios.append(target_s / draft_s)
-    return statistics.median(ratios)
-
-
-def median_interval(count: int) -> tuple[int, int]:
-    """Indices into `count` sorted values that enclose their median with 95 % confidence.
-
-    By the binomial distribution of how many values lie below the true median (normal
-    approximation); no assumption about the values.
-    """
-    reach = 0.98 * math.sqrt(count)
-    low = max(0, math.floor(count / 2 - reach))
-    return low, count - 1 - low
-
-
-def _batches(windows: EvaluationWindows, size: int, device: torch.device) -> list[Tensor]:
-    """Full batches of contexts; windows are repeated where there are fewer than one batch."""
-    whole = [part for part in windows.context_WTC.split(size) if len(part) == size]
-    return [part.to(device) for part in whole] or [_contexts(windows, size, device)]
-
-
-def _contexts(windows: EvaluationWindows, size: int, device: torch.device) -> Tensor:
-    repeats = -(-size // len(windows.context_WTC))
-    return windows.context_WTC.repeat(repeats, 1, 1)[:size].to(device)
-
-
-def _seconds(run: Callable[[], object], model: Engine) -> float:
-    """Median seconds of a few runs after a warm-up."""
-    run()
-    return statistics.median(_seconds_once(run, model) for _ in range(CALIBRATION_REPEATS))
-
-
-def _rollout_seconds(model: Engine, context_BTC: Tensor, evaluation: Evaluation) -> float:
-    horizon, policy = evaluation.horizon, evaluation.policy
-    return _seconds_once(lambda: rollout(model, context_BTC, horizon=horizon, policy=policy), model)
-
-
-def _seconds_once(run: Callable[[], object], model: Engine) -> float:
-    started = _now(model)
-    run()
-    return _now(model) - started
-
-
-def _now(model: Engine) -> float:
-    """The clock, once the device has done all it was given."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter()

@@ -45,6 +45,7 @@ def naive_rollout(
 @per_policy
 @pytest.mark.parametrize("patches_out", [1, 2, 5])
 @pytest.mark.parametrize("variates", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("horizon", [3, 8, 75])
 def test_a_rollout_equals_a_loop_that_reads_everything_anew(
     make_model: Make,
@@ -52,14 +53,26 @@ def test_a_rollout_equals_a_loop_that_reads_everything_anew(
     policy: ContextPolicy,
     patches_out: int,
     variates: int,
+    layers: int,
     horizon: int,
 ) -> None:
-    model = make_model(patches_out=patches_out)
+    model = make_model(patches_out=patches_out, n_layers=layers)
     context = make_series(3, variates=variates)
     ours = rollout(model, context, horizon=horizon, policy=policy)
     assert ours.shape == (3, horizon, variates)
     theirs = naive_rollout(model, context, horizon=horizon, policy=policy)
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_an_offset_that_dwarfs_the_signal_does_not_drown_a_one_layer_model(
+    make_model: Make, make_series: MakeSeries
+) -> None:
+    """Its keys are of patches that no window has normalised."""
+    model, offset = make_model(n_layers=1).double(), 1e4
+    context = make_series()
+    exact = naive_rollout(model, context.double() + offset, horizon=75, policy=ContextPolicy())
+    ours = rollout(model.float(), context + offset, horizon=75)
+    assert (ours - exact).abs().max() < 10 * offset * torch.finfo(torch.float32).eps
 
 
 def test_flattened_positions_slide_over_several_variates(

@@ -32,6 +32,7 @@ class Shape(NamedTuple):
     batch: int = 3
     variates: int = 2
     patches_out: int = 1
+    layers: int = 2
 
 
 SHAPES = [
@@ -47,6 +48,9 @@ SHAPES = [
     Shape(horizon=64, lookahead=7, patches_out=7),
     Shape(horizon=43, lookahead=2, batch=1, variates=1, patches_out=7),
     Shape(horizon=5, lookahead=3, patches_out=3),
+    Shape(horizon=61, lookahead=3, layers=1),
+    Shape(horizon=40, lookahead=50, layers=1),
+    Shape(horizon=64, lookahead=7, batch=1, patches_out=7, layers=1),
 ]
 per_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "-".join(map(str, s)))
 
@@ -123,7 +127,7 @@ def make_pair(make_model: Make, make_near: Make, make_series: MakeSeries) -> Cal
     """A target, a draft that is near it (a one-pass draft is a stranger), and a context."""
 
     def build(shape: Shape) -> Pair:
-        target = make_model()
+        target = make_model(n_layers=shape.layers)
         near = make_near(target, amount=0.5)
         stranger = make_model(seed=7, n_layers=1, patches_out=shape.patches_out)
         draft = near if shape.patches_out == 1 else stranger
@@ -224,11 +228,15 @@ def test_a_batch_is_decoded_as_each_sample_alone_without_a_cache(
 
 @per_policy
 @per_emit
-@pytest.mark.parametrize("patches_out", [1, 3])
+@pytest.mark.parametrize(("patches_out", "layers"), [(1, 2), (3, 2), (1, 1)])
 def test_samples_that_accept_unequally_do_not_influence_each_other(
-    make_pair: Callable[..., Pair], policy: ContextPolicy, emit: Any, patches_out: int
+    make_pair: Callable[..., Pair],
+    policy: ContextPolicy,
+    emit: Any,
+    patches_out: int,
+    layers: int,
 ) -> None:
-    shape = Shape(horizon=69, lookahead=4, batch=8, patches_out=patches_out)
+    shape = Shape(horizon=69, lookahead=4, batch=8, patches_out=patches_out, layers=layers)
     target, draft, context = pair = make_pair(shape)
     everyone = torch.arange(8)
     half = splitting_tolerance(pair, shape, policy)

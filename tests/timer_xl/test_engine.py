@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -99,3 +100,14 @@ def test_half_precision_weights_predict_nearly_the_same_in_full_precision(
     ours, theirs = half(x_BNCP, cache=cache), model(x_BNCP)
     assert ours.mean.dtype == ours.log_variance.dtype == torch.float32
     assert (ours.mean - theirs.mean).square().mean() < 1e-3 * theirs.mean.var()
+
+
+@pytest.mark.parametrize("kind", [{}, {"activation": "gelu"}, {"n_layers": 1, "variance": True}])
+@torch.no_grad()
+def test_eight_bits_predict_nearly_the_same(
+    make_model: Make, x_BNCP: Tensor, kind: dict[str, Any]
+) -> None:
+    model = make_model(**kind)
+    ours, theirs = Engine(model, int8=True)(x_BNCP).mean, model(x_BNCP).mean
+    assert not close(ours, theirs)
+    assert (ours - theirs).square().mean() < 1e-3 * theirs.var()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from foredraft import drafts, evaluate, train
+from foredraft import drafts, evaluate, timing, train
 from foredraft.cli.common import STDERR, Common, Result, rule_of
 from foredraft.config import Evaluation, Machine
 from timer_xl import ContextPolicy, checkpoint
@@ -79,12 +79,12 @@ class Evaluate(Common):
                 alone_WHC=alone,
                 seed=self.seed or 0,
             )
-            timing = evaluate.time_pairs(
+            measured = timing.time_pairs(
                 target, draft, rule, windows, evaluation=evaluation, pairs=self.pairs
             )
         return {
             **row._asdict(),
-            **timing._asdict(),
+            **measured._asdict(),
             "windows": len(windows.truth_WHC),
             "target": evaluate.accuracy(alone, windows.truth_WHC)._asdict(),
             "draft": evaluate.accuracy(by_draft, windows.truth_WHC)._asdict(),

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from foredraft import evaluate, front
+from foredraft import evaluate, front, timing
 from foredraft.config import Evaluation
 from foredraft.search import judging
 from foredraft.search.machines import Device, devices, submit
@@ -65,11 +65,11 @@ def _time(
     rule: Acceptance,
     target: Path,
     device: Device,
-) -> evaluate.Timing:
+) -> timing.Timing:
     arguments = (study, evaluation, path, rule, target)
     work = submit(judging.time_pairs, *arguments, machine=study.machine, alone=True, device=device)
-    timing: evaluate.Timing = ray.get(work)
-    return timing
+    measured: timing.Timing = ray.get(work)
+    return measured
 
 
 def _on_test(
@@ -119,10 +119,10 @@ def evaluation_of(row: Row, study: Study) -> Evaluation:
     return study.judged_on({k: row[f"settings.{k}"] for k in ("context_policy", "renorm_every")})
 
 
-def _in_words(row: Row, timing: evaluate.Timing) -> str:
+def _in_words(row: Row, measured: timing.Timing) -> str:
     said = (
         f"trial {row['number']}: predicted {row['predicted_speedup']:.2f}x, measured "
-        f"{timing.speedup:.2f}x [{timing.speedup_low:.2f}, {timing.speedup_high:.2f}]"
+        f"{measured.speedup:.2f}x [{measured.speedup_low:.2f}, {measured.speedup_high:.2f}]"
     )
     if "test_mse_ratio" in row:
         flag = ", which differs" if row["test_differs"] else ""

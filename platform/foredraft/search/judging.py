@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from foredraft import closed_form, drafts, evaluate, front, train
+from foredraft import closed_form, drafts, evaluate, front, timing, train
 from foredraft.config import Evaluation, Machine, Training
 from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.search.machines import threads
@@ -88,14 +88,14 @@ def prepare(study: Study, evaluation: Evaluation, path: Path, bench: Bench) -> P
     alone_WHC = evaluate.forecast_alone(draft, bench.windows, evaluation=evaluation)
     few = bench.few(study.few_windows or 1)
     return Prepared(
-        costs=evaluate.calibrate(
+        costs=timing.calibrate(
             target, draft, bench.windows, lookahead=lookahead, evaluation=evaluation
         ),
         distances_WSKC=closed_form.draft_distances(
             target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
         ),
         accuracy=evaluate.accuracy(alone_WHC, bench.windows.truth_WHC),
-        speedup_alone=evaluate.time_alone(target, draft, bench.windows, evaluation=evaluation),
+        speedup_alone=timing.time_alone(target, draft, bench.windows, evaluation=evaluation),
     )
 
 
@@ -167,10 +167,10 @@ def why_stop(
 
 def time_pairs(
     study: Study, evaluation: Evaluation, path: Path, rule: Acceptance, target: Path
-) -> evaluate.Timing:
+) -> timing.Timing:
     """The measured speedup; to be run on an otherwise idle machine."""
     alone = _open(target, evaluation, study.machine)
-    return evaluate.time_pairs(
+    return timing.time_pairs(
         alone,
         _open(path, evaluation, study.machine),
         rule,

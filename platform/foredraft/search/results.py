@@ -12,7 +12,7 @@ import optuna
 import pandas as pd
 from pydantic import TypeAdapter
 
-from foredraft import data, drafts, evaluate, front, provenance
+from foredraft import data, drafts, evaluate, front, provenance, timing
 from foredraft.dimensions import FloatDimension
 from foredraft.search import confirm
 from foredraft.search.progress import state_of
@@ -107,7 +107,7 @@ def _point(row: Row) -> Row:
     metrics = (
         *evaluate.PairRow._fields,
         "predicted_speedup",
-        *evaluate.Timing._fields,
+        *timing.Timing._fields,
         *("test_acceptance_rate", "test_mse", "test_mse_ratio", "test_differs"),
     )
     architecture = ("draft_key", *ARCHITECTURE, "parameters")

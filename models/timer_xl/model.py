@@ -71,6 +71,10 @@ class Layout(NamedTuple):
     same_variate: Tensor
     """bool [L, S]"""
 
+    def last(self, queries: int) -> Layout:
+        """The layout of the last tokens as queries over the same keys."""
+        return Layout(*(part[-queries:] for part in self))
+
 
 def _rotate(x_BHLE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """`x` with half of each head rotated, in neighbouring pairs (RoFormer, arXiv 2104.09864)."""
@@ -93,18 +97,27 @@ class TimeAttention(nn.Module):
         # before the scores are divided by sqrt(E).
         self.bias_2H = nn.Parameter(torch.zeros(2, config.n_heads))
 
-    def forward(self, x_BLD: Tensor, layout: Layout) -> Tensor:
-        """Attended tokens, shaped as `x`."""
-        query, key, value = (self._heads(part) for part in self.qkv(x_BLD).chunk(3, dim=-1))
+    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
+        """Attended tokens [B, queries, D], the last ones of `x`."""
+        query, key, value = (self._heads(part) for part in self._project(x_BLD, queries))
+        asking = layout.last(queries)
         attended_BHLE = F.scaled_dot_product_attention(
-            _rotate(query, layout.cos, layout.sin),
+            _rotate(query, asking.cos, asking.sin),
             _rotate(key, layout.cos, layout.sin),
             value,
-            attn_mask=self._mask(layout, dtype=query.dtype),
+            attn_mask=self._mask(asking, dtype=query.dtype),
             dropout_p=self.dropout if self.training else 0.0,
         )
         out: Tensor = self.out(attended_BHLE.transpose(1, 2).flatten(2))
         return out
+
+    def _project(self, x_BLD: Tensor, queries: int) -> tuple[Tensor, ...]:
+        """Queries of the last tokens, keys and values of all."""
+        if queries == x_BLD.shape[1]:
+            return self.qkv(x_BLD).chunk(3, dim=-1)
+        weight, bias, width = self.qkv.weight, self.qkv.bias, x_BLD.shape[-1]
+        query = F.linear(x_BLD[:, -queries:], weight[:width], bias[:width])
+        return query, *F.linear(x_BLD, weight[width:], bias[width:]).chunk(2, dim=-1)
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
@@ -154,9 +167,10 @@ class Block(nn.Module):
         self.activation_name = config.activation
         self.activation = F.relu if config.activation == "relu" else F.gelu
 
-    def forward(self, x_BLD: Tensor, layout: Layout) -> Tensor:
-        """Tokens, shaped as `x`."""
-        x_BLD = self.norm_attention(x_BLD + self.dropout(self.attention(x_BLD, layout)))
+    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
+        """Tokens [B, queries, D], the last ones of `x`."""
+        attended = self.dropout(self.attention(x_BLD, layout, queries=queries))
+        x_BLD = self.norm_attention(x_BLD[:, -queries:] + attended)
         wide = self.dropout(self.activation(self.widen(x_BLD)))
         out: Tensor = self.norm_feed_forward(x_BLD + self.dropout(self.narrow(wide)))
         return out
@@ -186,17 +200,20 @@ class TimerXL(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
-    def forward(self, x_BNCP: Tensor) -> Prediction:
-        """What follows each patch of a window, given in RevIN units and consecutive in time.
+    def forward(self, x_BNCP: Tensor, *, last: int | None = None) -> Prediction:
+        """What follows each of the last `last` patches of a window (all of them by default).
 
         For training, and as the plain form of what `timer_xl.engine.Engine` does when decoding.
+        The window is given in RevIN units; its patches are consecutive in time.
         """
         patches, variates = x_BNCP.shape[1], x_BNCP.shape[2]
+        last = patches if last is None else last
         layout = self._layout(patches, variates)
         tokens_BLD = self.embedding(x_BNCP.to(self.dtype).flatten(1, 2))
-        for block in self.blocks:
-            tokens_BLD = block(tokens_BLD, layout)
-        tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (patches, variates))
+        for layer, block in enumerate(self.blocks, start=1):
+            wanted = last if layer == len(self.blocks) else patches
+            tokens_BLD = block(tokens_BLD, layout, queries=wanted * variates)
+        tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
         mean_BNCQ = self.head(tokens_BNCD).float()
         if self.log_variance_head is None:
             return Prediction(mean_BNCQ, None)

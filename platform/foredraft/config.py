@@ -1,17 +1,15 @@
 """Every run as one frozen, typed tree: trainings, machines, evaluations. Unknown keys are refused.
 
-A recipe is a function that returns a complete training; a study (study.py) holds several of these.
-
-    training = RECIPES["etth1"]()
+Complete trainings by name are in `foredraft.recipes`; a study (`foredraft.study`) holds several.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from timer_xl import ContextPolicy, TimerXLConfig
 
@@ -34,33 +32,103 @@ class Settings(BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-class Stage(Settings):
-    """One stage of a training: data, and how long and how fast to learn from it."""
+# What a stage's name changes about the fields that are not given.
+_STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "pretrain": {"lr": 5e-4},
+    "finetune": {"lr": 5e-5, "patience": 5},
+    "distill": {
+        "lr": 5e-4,
+        "patience": 5,
+        "dropout": 0.0,
+        "rollouts": 7,
+        "rolled": 0.5,
+        "policy": ContextPolicy(),
+    },
+}
 
-    name: Literal["scratch", "pretrain", "finetune"]
-    """what the stage is called in curves and tables; each starts from the one before it"""
-    data: str
-    """name or path of the data set"""
+
+class Stage(Settings):
+    """One stage of a training: data, loss, and how long and how fast to learn."""
+
+    name: Literal["scratch", "pretrain", "finetune", "distill"]
+    """what is learnt from: the future that was observed, or (`distill`) the target's answers; each
+    stage starts from the one before it"""
+    data: str | dict[str, float]
+    """name or path of the data set; or several, each with its weight in what is drawn"""
+    judge: str | None = None
+    """data set whose validation split judges an epoch; null for all that are learnt from"""
     epochs: Count = 10
     """at most; early stopping may end the stage before"""
+    windows: Count | None = None
+    """training windows of each data set that exist for the stage, evenly spaced; null for all"""
     windows_per_epoch: Count | None = None
-    """training windows drawn per epoch; null for all of them"""
+    """training windows drawn per epoch; null for as many as there are"""
     batch: Count = 32
     """windows per optimiser step, over all workers"""
+    accumulate: Count = 1
+    """equal parts in which a worker passes its share of a batch, where memory is short"""
     lr: Positive = 1e-4
-    """peak learning rate; warm-up leads to it, a cosine away from it"""
+    """peak learning rate; warm-up leads to it, a cosine away from it. By default 1e-4 from
+    scratch, 5e-4 in pretraining, 5e-5 in fine-tuning"""
     warmup: Fraction = 0.05
     """fraction of the stage's steps"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """of AdamW"""
     patience: Count = 3
-    """epochs without a better validation loss after which the stage ends"""
+    """epochs without a better validation loss after which the stage ends; by default 3, and 5 in
+    fine-tuning and distillation"""
     clip_norm: Positive = 1.0
     """largest norm of the gradient"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """instead of the model's own; by default 0 in distillation, where there is no noise to fit"""
     variates: Count | None = None
-    """variates drawn per window; null for all of them"""
+    """variates drawn per window, 1 for a univariate stage; null for all of them"""
     validation_windows: Count = 512
-    """windows of the validation split that judge an epoch, evenly spaced"""
+    """windows of the validation splits that judge an epoch, evenly spaced"""
+    loss: Literal["mse", "nll"] = "mse"
+    """`nll`: Gaussian negative log-likelihood, for a model with a variance head"""
+    rollouts: Count | None = None
+    """`distill` only: contexts per window, as the target's own rollout goes on; 7 by default"""
+    rolled: Fraction | None = None
+    """`distill` only: fraction of the steps that learn what follows such a context; the others
+    learn what the target says of a window itself, after every prefix of it where the draft emits
+    one patch at a time; 0.5 by default"""
+    policy: ContextPolicy | None = None
+    """`distill` only: how the target rolls out; `sliding` by default"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        """What the name of the stage says about the fields that are not given."""
+        if not isinstance(content, dict):
+            return content
+        defaults = _STAGE_DEFAULTS.get(str(content.get("name")), {})
+        given = {k: v for k, v in content.items() if v is not None or k not in defaults}
+        return {**defaults, **given}
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Stage:
+        if not self.sources:
+            raise ValueError("data is empty: name at least one data set")
+        for name, weight in self.sources.items():
+            if not weight > 0:
+                raise ValueError(f"data gives {name} the weight {weight}: it must be above 0")
+        for name in ("rollouts", "rolled", "policy"):
+            if self.name != "distill" and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect in stage {self.name}: only in distill")
+        if self.judge is not None and self.judge not in self.sources:
+            raise ValueError(f"judge is {self.judge!r}: one of {', '.join(self.sources)} would do")
+        return self
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """The data sets by name or path, each with its weight."""
+        return {self.data: 1.0} if isinstance(self.data, str) else self.data
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The data sets whose validation splits judge an epoch."""
+        return tuple(self.sources) if self.judge is None else (self.judge,)
 
 
 class Training(Settings):
@@ -68,10 +136,30 @@ class Training(Settings):
 
     model: TimerXLConfig
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    target: str | None = None
+    """directory of the trained target that a draft is for: it teaches in `distill`, and the draft
+    is examined against it after every epoch; null for a target"""
     seed: int = 0
     """of the weights, the order of the windows and dropout"""
     dtype: Literal["fp32", "bf16"] = "bf16"
     """of the arithmetic; weights and optimiser stay in fp32"""
+    compile: bool = False
+    """whether torch.compile makes the passes; LOG.md tells where it is faster"""
+
+    @model_validator(mode="after")
+    def _can_be_taught(self) -> Training:
+        for index, stage in enumerate(self.stages):
+            where = f"stages.{index} ({stage.name})"
+            if stage.name == "distill" and self.target is None:
+                raise ValueError(f"{where} needs a target: it learns from that one's answers")
+            if (stage.loss == "nll") != self.model.variance:
+                head = "has" if self.model.variance else "has no"
+                would = "nll" if self.model.variance else "mse"
+                raise ValueError(
+                    f"{where}: loss is {stage.loss} and the model {head} variance head; "
+                    f"loss {would} would do"
+                )
+        return self
 
 
 class Machine(Settings):
@@ -122,7 +210,8 @@ def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) ->
             message = f"is not known; {_closest(field, kind)}"
         elif first["type"] == "missing":
             message = "is missing"
-        elif field:
+        elif field and not isinstance(first["input"], dict):
+            # A part of the tree as a whole tells its fields itself.
             message = f"is {first['input']!r}: {message}"
         raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
 
@@ -142,46 +231,3 @@ def _descendants(kind: type[Settings]) -> Iterator[type[Settings]]:
     for child in kind.__subclasses__():
         yield child
         yield from _descendants(child)
-
-
-def etth1() -> Training:
-    """The published ETTh1 model at half its width: one layer, trained in minutes on two cores."""
-    return Training(
-        model=TimerXLConfig(d_model=512, n_heads=8, d_ff=2048, n_layers=1),
-        stages=(Stage(name="scratch", data="ETTh1", epochs=10, lr=1e-4),),
-    )
-
-
-def etth1_deep() -> Training:
-    """A deep ETTh1 target: four layers, where a draft has depth to save."""
-    return Training(
-        model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
-        stages=(Stage(name="scratch", data="ETTh1", epochs=2, lr=1e-4),),
-    )
-
-
-def demo() -> Training:
-    """A small target on generated data, trained in seconds."""
-    return Training(
-        model=TimerXLConfig(patch=24, context=168, d_model=96, n_heads=4, d_ff=192, n_layers=3),
-        stages=(
-            Stage(
-                name="pretrain",
-                data="synthetic-load",
-                epochs=2,
-                windows_per_epoch=4800,
-                batch=64,
-                lr=2e-3,
-                variates=7,
-            ),
-            Stage(name="finetune", data="synthetic-etth", epochs=2, lr=5e-4),
-        ),
-    )
-
-
-RECIPES: dict[str, Callable[[], Training]] = {
-    "demo": demo,
-    "etth1": etth1,
-    "etth1-deep": etth1_deep,
-}
-"""Complete trainings of targets, by name."""

@@ -337,8 +337,10 @@ def leaves(tree: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]
     return found
 
 
-def page_html(title: str, *, about: str, reading: Sequence[str], parts: Sequence[str]) -> str:
-    """The whole page, plotly.js embedded once."""
+def page_html(
+    title: str, *, about: str, reading: Sequence[str], parts: Sequence[str], kind: str = "study"
+) -> str:
+    """The whole page, plotly.js embedded once; `kind` is what it reports about."""
     sentences = " ".join(escape(sentence) for sentence in reading)
     # The policy makes the promise hold: the browser itself refuses any request to the outside.
     # plotly.js compiles its WebGL drawing code at run time, hence 'unsafe-eval'.
@@ -356,7 +358,7 @@ def page_html(title: str, *, about: str, reading: Sequence[str], parts: Sequence
 <style>{STYLE}</style>
 </head>
 <body>
-<header><p class="eyebrow">foredraft study</p><h1>{escape(title)}</h1>
+<header><p class="eyebrow">foredraft {escape(kind)}</p><h1>{escape(title)}</h1>
 <p class="about">{escape(about)}</p><p class="reading">{sentences}</p></header>
 <main>{"".join(parts)}</main>
 <script>{get_plotlyjs()}</script>

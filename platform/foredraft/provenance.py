@@ -149,6 +149,12 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_digest(path: Path) -> str:
+    """16 hex digits of the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def code_version(*modules: ModuleType) -> str:
     """16 hex digits that change with the source text of any of `modules`; a package counts whole.
 
@@ -191,7 +197,7 @@ def _move_into_place(part: Path, *, path: Path) -> None:
     Writers do this one at a time, each after another look: a folder that a neighbour has just
     finished is never moved from under its readers.
     """
-    with _locked(path.parent):
+    with locked(path.parent):
         if is_complete(path):
             return
         aside = _sibling(path)
@@ -209,7 +215,7 @@ def _move_into_place(part: Path, *, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """The folder's own lock, which dies with its holder and leaves no file behind."""
     handle = os.open(folder, os.O_RDONLY)
     try:

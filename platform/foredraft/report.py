@@ -22,7 +22,7 @@ from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from foredraft import page
+from foredraft import ladder_page, page
 from foredraft.page import (
     Row,
     Tile,
@@ -84,6 +84,8 @@ class Study:
     references: Row
     curves: pd.DataFrame
     provenance: Row
+    ladders: tuple[Row, ...] = ()
+    """of the same target, where the storage holds any"""
 
 
 class Point(NamedTuple):
@@ -192,14 +194,19 @@ def read_study(study_dir: Path) -> Study:
     """The study in a directory; ValueError where there is none."""
     if not (study_dir / "study.yaml").is_file():
         raise ValueError(f"study {str(study_dir)!r}: no study.yaml there; give a study's directory")
+    references = _read_json(study_dir / "references.json")
+    target = references.get("target", {}).get("key", "")
+    # studies/NAME is two folders below the storage, where progressions/ is too.
+    ladders = ladder_page.ladders_of(target, storage=study_dir.resolve().parents[1])
     return Study(
         name=study_dir.resolve().name,
         resolved=yaml.safe_load((study_dir / "study.yaml").read_text()) or {},
         trials=_read_table(study_dir / "trials.parquet"),
         best=_read_json(study_dir / "best.json"),
-        references=_read_json(study_dir / "references.json"),
+        references=references,
         curves=_read_table(study_dir / "curves.parquet"),
         provenance=_read_json(study_dir / "provenance.json"),
+        ladders=tuple(ladders),
     )
 
 
@@ -951,4 +958,6 @@ def _table_sections(study: Study) -> list[str]:
     folded = page.details_html("The study as it was run (study.yaml)", redacted(resolved))
     if study.provenance:
         folded += page.tree_html("Where these results come from (provenance)", study.provenance)
+    for ladder in study.ladders:
+        sections += ladder_page.ladder_sections(ladder)
     return [*sections, page.section_html("Record", folded)]

@@ -246,8 +246,10 @@ class Study(Settings):
         """The evaluation of one trial's settings."""
         return self.evaluation.model_copy(update={"policy": self.policy(settings)})
 
-    def draft_training(self, target: TimerXLConfig, settings: dict[str, Any]) -> Training:
-        """The training of the draft of one trial's settings."""
+    def draft_training(
+        self, target: TimerXLConfig, settings: dict[str, Any], *, path: Path
+    ) -> Training:
+        """The training of the draft of one trial's settings; the target's directory is `path`."""
         plan = self.draft
         return Training(
             model=target.scaled(
@@ -255,11 +257,12 @@ class Study(Settings):
                 patches_out=int(settings.get("patches_out", plan.patches_out)),
             ),
             stages=plan.plans[settings["stages"]] if plan.plans else plan.stages,
+            target=str(path),
             seed=plan.seed,
             dtype=plan.dtype,
         )
 
-    def drafts_of(self, target: TimerXLConfig) -> list[Training]:
+    def drafts_of(self, target: TimerXLConfig, *, path: Path) -> list[Training]:
         """Every distinct training of a draft that a trial may ask for, smallest model first.
 
         Raises:
@@ -268,7 +271,7 @@ class Study(Settings):
         found: list[Training] = []
         for settings in self._draft_settings():
             try:
-                training = self.draft_training(target, settings)
+                training = self.draft_training(target, settings, path=path)
             except ValueError as error:
                 raise ConfigError(f"dimensions.scale: {error}") from error
             if training not in found:
@@ -303,7 +306,7 @@ class Study(Settings):
                 f"lookahead goes up to {longest}: a horizon of {patches} patches has room for "
                 f"{patches - 1}, and more is the same as that"
             )
-        self.drafts_of(target)
+        self.drafts_of(target, path=Path())
 
     @property
     def longest_lookahead(self) -> int:

@@ -2,38 +2,69 @@
 
     trained = train(RECIPES["etth1"](), run=LocalRun(Path("runs/training/etth1")))
 
-A stage is data and hyperparameters; stages chain, each from the best weights of the one before.
-After every epoch a checkpoint holds model, optimiser, schedule and random states; the order of the
-windows follows from seed, stage and epoch, so a resumed run equals an uninterrupted one. The same
-loop runs in this process (`LocalRun`) and on every worker of Ray Train (`RayRun`).
+A stage is lessons (`foredraft.lessons`), a loss and hyperparameters; stages chain, each from the
+best weights of the one before. After every epoch a checkpoint holds model, optimiser, schedule and
+random states; the lessons follow from seed, stage and epoch, so a resumed run equals an
+uninterrupted one. The same loop runs in this process and on every worker of Ray Train
+(`foredraft.runs`).
 
-Shapes: B batch, T time steps, C variates, N patches, P patch length, Q = patches_out * P.
+Shapes: B batch, N patches, C variates, P patch length, M patches learnt from, Q = patches_out * P.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from foredraft import data
+from foredraft import losses, provenance
 from foredraft.config import ConfigError, Machine, Training
-from timer_xl import Normalisation, TimerXL
+from foredraft.journal import Journal, following
+from foredraft.lessons import Draw, Lesson, Lessons, Teacher
+from foredraft.runs import FILE, LocalRun, RayRun, Row, Run, State, device_of, use_threads, uses_gpu
+from foredraft.stopwatch import Stopwatch
+from timer_xl import TimerXL, checkpoint
+from timer_xl.model import Dropout, Prediction, TimeAttention
 
-State = dict[str, Any]
-Row = dict[str, Any]
+__all__ = [
+    "Begun",
+    "Examine",
+    "LocalRun",
+    "Log",
+    "RayRun",
+    "Row",
+    "Run",
+    "State",
+    "Trained",
+    "device_of",
+    "on_workers",
+    "tensorboard",
+    "train",
+    "use_threads",
+    "uses_gpu",
+]
+
 Log = Callable[[Row], None]
 """Called after every epoch with its row of the training curve."""
+Examine = Callable[[TimerXL], Row]
+"""Called after every epoch with the draft; gives what it is worth to its target by now."""
+EXAMINED = ("acceptance_rate", "accept_length", "predicted_speedup")
+"""The figures of an `Examine`."""
+
+# What of an epoch's row goes to TensorBoard.
+SCALARS = {
+    *("train_loss", "validation_loss", "squared_z", "within_deviation", "learning_rate"),
+    *("samples_per_s", "outside_share", *EXAMINED),
+}
 
 
 class Trained(NamedTuple):
@@ -45,108 +76,59 @@ class Trained(NamedTuple):
     """one row per stage and epoch"""
 
 
-class Run(Protocol):
-    """Where a training runs: its device, its place among the workers, its checkpoints."""
+class Begun(NamedTuple):
+    """A training whose first stages are over."""
 
-    rank: int
-    world_size: int
-    device: torch.device
-
-    def wrap(self, model: TimerXL) -> nn.Module:
-        """The module to call while training."""
-
-    def resume(self) -> State | None:
-        """The newest complete checkpoint, or None at a fresh start."""
-
-    def save(self, state: State, *, row: Row) -> None:
-        """Keep a checkpoint, and tell whoever watches."""
+    stages: int
+    """how many"""
+    weights: Path
+    """directory of the model that they led to"""
+    curve: list[Row]
 
 
-class LocalRun:
-    """One process, without Ray; its checkpoint is a file that is replaced as a whole."""
-
-    rank, world_size = 0, 1
-
-    def __init__(self, directory: Path, *, device: torch.device | None = None) -> None:
-        self.device = device or torch.device("cpu")
-        self.path = directory / "checkpoint.pt"
-        directory.mkdir(parents=True, exist_ok=True)
-
-    def wrap(self, model: TimerXL) -> nn.Module:
-        """The model itself."""
-        return model
-
-    def resume(self) -> State | None:
-        """The newest complete checkpoint, or None at a fresh start."""
-        if not self.path.is_file():
-            return None
-        state: State = torch.load(self.path, map_location=self.device, weights_only=True)
-        return state
-
-    def save(self, state: State, *, row: Row) -> None:
-        """Write the checkpoint beside the old one, then put it in its place."""
-        part = self.path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.path)
-
-
-class RayRun:
-    """One worker of Ray Train, under DDP where there are several."""
-
-    def __init__(self) -> None:
-        from ray import train as ray_train
-
-        self.train = ray_train
-        context = ray_train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.device = ray_train.torch.get_device()
-
-    def wrap(self, model: TimerXL) -> nn.Module:
-        """The model under DistributedDataParallel where there are several workers."""
-        wrapped: nn.Module = self.train.torch.prepare_model(model)
-        return wrapped
-
-    def resume(self) -> State | None:
-        """The last checkpoint that Ray's controller committed."""
-        checkpoint = self.train.get_checkpoint()
-        if checkpoint is None:
-            return None
-        with checkpoint.as_directory() as directory:
-            path = Path(directory) / "checkpoint.pt"
-            state: State = torch.load(path, map_location=self.device, weights_only=True)
-        return state
-
-    def save(self, state: State, *, row: Row) -> None:
-        """Report the epoch; the first worker's checkpoint stands for all."""
-        if self.rank:
-            self.train.report(row)
-            return
-        with tempfile.TemporaryDirectory() as directory:
-            torch.save(state, Path(directory) / "checkpoint.pt")
-            self.train.report(row, checkpoint=self.train.Checkpoint.from_directory(directory))
-
-
-def train(training: Training, *, run: Run, log: Log | None = None) -> Trained:
+def train(
+    training: Training,
+    *,
+    run: Run,
+    log: Log | None = None,
+    examine: Examine | None = None,
+    begun: Begun | None = None,
+) -> Trained:
     """The model that a training's stages lead to, with its curve.
+
+    Args:
+        training: what to train.
+        run: where.
+        log: told of every epoch.
+        examine: what the draft is worth to its target; its figures join the epoch's row.
+        begun: the stages that are over, where some are.
 
     Raises:
         DataError: a stage's data cannot be read, or is too short for the model.
+        ConfigError: the workers cannot share a batch, or the target's answers have no room.
     """
     torch.manual_seed(training.seed)
     model = TimerXL(training.model).to(run.device)
+    curve: list[Row] = []
+    if begun:
+        model.load_state_dict(checkpoint.load(begun.weights).state_dict())
+        curve = list(begun.curve)
     state = run.resume()
-    curve: list[Row] = list(state["curve"]) if state else []
-    for index in range(len(training.stages)):
+    if state:
+        curve = list(state["curve"])
+    for index in range(begun.stages if begun else 0, len(training.stages)):
         if state and state["stage"] > index:
             continue
         learner = _Learner(training, index, model, run)
         if state and state["stage"] == index:
             learner.restore(state)
         else:
-            # Each stage draws its own dropout, whatever came before it.
-            torch.manual_seed(training.seed + 7919 * (index + 1))
+            # Each stage and worker draws its own dropout, whatever came before it.
+            torch.manual_seed(training.seed + 7919 * (index + 1) + 104_729 * run.rank)
         while not learner.done:
-            row = learner.epoch()
+            row = {"number": len(curve) + 1, **learner.epoch()}
+            if examine and run.rank == 0:
+                row |= examine(model.eval())
             curve.append(row)
             run.save({**learner.state(), "curve": curve}, row=row)
             if log and run.rank == 0:
@@ -160,20 +142,26 @@ class _Learner:
 
     def __init__(self, training: Training, index: int, model: TimerXL, run: Run) -> None:
         self.training, self.index, self.run = training, index, run
-        self.stage = training.stages[index]
-        self.model, self.wrapped = model, run.wrap(model)
-        config, stage = training.model, self.stage
-        dataset = data.load(stage.data)
-        lengths = {"context": config.context, "horizon": config.patches_out * config.patch}
-        self.windows = dataset.windows("train", **lengths)
-        self.validation = dataset.windows("validation", **lengths)
-        drawn = min(len(self.windows), stage.windows_per_epoch or len(self.windows))
-        if stage.batch % run.world_size:
+        self.stage = stage = training.stages[index]
+        _use_dropout(model, training.model.dropout if stage.dropout is None else stage.dropout)
+        self.model = model
+        self.wrapped = run.wrap(model)
+        if training.compile:
+            self.wrapped.compile()
+        if stage.batch % (run.world_size * stage.accumulate):
             raise ConfigError(
                 f"batch of stage {stage.name} is {stage.batch}: it must be a multiple of the "
-                f"{run.world_size} workers"
+                f"{run.world_size} workers times {stage.accumulate} parts"
             )
-        self.steps = max(1, drawn // stage.batch)
+        taught = _teacher(training, run) if stage.name == "distill" else None
+        seed = training.seed * 1009 + index
+        self.lessons, self.exam = (
+            Lessons(stage, training.model, split=split, seed=seed, taught=taught)
+            for split in ("train", "validation")
+        )
+        drawn = min(len(self.lessons), stage.windows_per_epoch or len(self.lessons))
+        self.drawing = {"batch": stage.batch, "drawn": drawn}
+        self.steps = self.lessons.steps(**self.drawing)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, fused=True
         )
@@ -189,88 +177,90 @@ class _Learner:
     def epoch(self) -> Row:
         """One pass over the drawn windows, and the row that it adds to the curve."""
         started = time.perf_counter()
-        train_loss = self._learn()
+        train_loss, outside = self._learn()
         trained = time.perf_counter()
-        validation_loss = self._validate()
+        judged = self._validate()
         self.epochs_done += 1
         self.stale += 1
-        if validation_loss < self.best_loss:
-            self.best_loss, self.stale = validation_loss, 0
+        if judged["validation_loss"] < self.best_loss:
+            self.best_loss, self.stale = judged["validation_loss"], 0
             self.best = copy.deepcopy(self.model.state_dict())
         return {
             "stage": self.stage.name,
             "epoch": self.epochs_done,
             "epochs": self.stage.epochs,
             "train_loss": train_loss,
-            "validation_loss": validation_loss,
+            **judged,
             "learning_rate": self.schedule.get_last_lr()[0],
             "seconds": time.perf_counter() - started,
             "samples_per_s": self.steps * self.stage.batch / (trained - started),
+            "outside_share": outside,
         }
 
-    def _learn(self) -> float:
-        """Mean training loss of the epoch."""
+    def _learn(self) -> tuple[float, float]:
+        """Mean training loss of the epoch, and the share of it outside forward and backward."""
         self.wrapped.train()
-        total = torch.zeros((), device=self.run.device)
-        order = self._order()
-        for step in range(self.steps):
-            x_BNCP, y_BNCQ, normalisation = self._sample(self.windows, order[step], draw=True)
-            with self._arithmetic():
-                predicted = self.wrapped(x_BNCP).mean
-            loss = (normalisation.invert(predicted) - y_BNCQ).square().mean()
-            self.optimizer.zero_grad()
-            loss.backward()
+        total, watch = torch.zeros((), device=self.run.device), Stopwatch(self.run.device)
+        for draw in self.lessons.epoch(self.epochs_done, **self.drawing):
+            watch.begin_step()
+            total += self._pass(draw.parts(self.run.world_size)[self.run.rank], watch)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.stage.clip_norm)
             self.optimizer.step()
+            self.optimizer.zero_grad()
             self.schedule.step()
+            watch.end_step()
+        loss = self._over_workers(total, torch.tensor(float(self.steps)))
+        return loss, watch.outside_share
+
+    def _pass(self, draw: Draw, watch: Stopwatch) -> Tensor:
+        """The loss of this worker's share of a step, whose gradient is then in the model."""
+        total = torch.zeros((), device=self.run.device)
+        parts = draw.parts(self.stage.accumulate)
+        for number, part in enumerate(parts, start=1):
+            lesson = self.lessons.lesson(part, device=self.run.device)
+            with watch.passing(), self._shared_only(number == len(parts)):
+                loss = self._loss(self._predict(self.wrapped, lesson), lesson) / len(parts)
+                loss.backward()
             total += loss.detach()
-        return self._over_workers(total, torch.tensor(float(self.steps)))
+        return total
+
+    def _shared_only(self, last: bool) -> contextlib.AbstractContextManager[object]:
+        """Workers share their gradients once a step: with its last part."""
+        if last or not isinstance(self.wrapped, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.wrapped.no_sync()
+
+    def _predict(self, model: nn.Module, lesson: Lesson) -> Prediction:
+        with self._arithmetic():
+            prediction: Prediction = model(lesson.x_BNCP, last=lesson.y_BMCQ.shape[1])
+        return prediction
+
+    def _loss(self, prediction: Prediction, lesson: Lesson) -> Tensor:
+        return losses.LOSSES[self.stage.loss](prediction, lesson)
 
     @torch.no_grad()
-    def _validate(self) -> float:
-        """Mean squared error over evenly spaced validation windows, shared out to the workers."""
-        self.wrapped.eval()
-        count = min(len(self.validation), self.stage.validation_windows)
-        index_W = torch.linspace(0, len(self.validation) - 1, count).long()
-        squared = torch.zeros((), device=self.run.device)
-        cells = torch.zeros((), device=self.run.device)
-        for index_B in index_W[self.run.rank :: self.run.world_size].split(self.stage.batch):
-            x_BNCP, y_BNCQ, normalisation = self._sample(self.validation, index_B, draw=False)
-            with self._arithmetic():
-                predicted = self.model(x_BNCP).mean
-            squared += (normalisation.invert(predicted) - y_BNCQ).square().sum()
-            cells += y_BNCQ.numel()
-        return self._over_workers(squared, cells)
+    def _validate(self) -> Row:
+        """Loss over the validation windows, shared out to the workers; calibration with a variance.
 
-    def _order(self) -> Tensor:
-        """Windows of every step of this epoch for this worker, int64 [steps, batch / workers].
-
-        All workers shuffle alike and take neighbouring shares of each batch: no window twice.
+        Counts are added over windows and workers before they are divided.
         """
-        generator = torch.Generator().manual_seed(
-            (self.training.seed * 1009 + self.index) * 1_000_003 + self.epochs_done
-        )
-        order = torch.randperm(len(self.windows), generator=generator)
-        batches = order[: self.steps * self.stage.batch].view(self.steps, -1)
-        return batches.chunk(self.run.world_size, dim=1)[self.run.rank]
-
-    def _sample(
-        self, windows: data.Windows, index_B: Tensor, *, draw: bool
-    ) -> tuple[Tensor, Tensor, Normalisation]:
-        """Patches in RevIN units, what follows each of them in the data's, and the units."""
-        config, wanted = self.training.model, self.stage.variates
-        variates = None
-        if wanted and wanted < windows.values_TC.shape[1]:
-            shape = (len(index_B), windows.values_TC.shape[1])
-            # A validation window keeps the same variates at every epoch.
-            chance = torch.rand(shape) if draw else _chance(index_B, shape)
-            variates = chance.argsort(dim=1)[:, :wanted]
-        window_BTC = windows.batch(index_B, variates=variates).to(self.run.device)
-        size, ahead = config.patch, config.patches_out * config.patch
-        x_BNCP = window_BTC[:, : config.context].unflatten(1, (-1, size)).transpose(2, 3)
-        y_BNCQ = window_BTC[:, size:].unfold(1, ahead, size)
-        normalisation = Normalisation.of(x_BNCP)
-        return normalisation.apply(x_BNCP), y_BNCQ, normalisation
+        self.wrapped.eval()
+        sums = torch.zeros(4, dtype=torch.float64, device=self.run.device)
+        draws = list(self.exam.every_window(batch=self.stage.batch))
+        for draw in draws[self.run.rank :: self.run.world_size]:
+            lesson = self.exam.lesson(draw, device=self.run.device)
+            prediction = self._predict(self.model, lesson)
+            cells = lesson.y_BMCQ.numel()
+            sums[0] += cells
+            sums[1] += self._loss(prediction, lesson).double() * cells
+            sums[2:] += losses.calibration(prediction, lesson)
+        if self.run.world_size > 1:
+            distributed.all_reduce(sums)
+        loss, squared_z, within = (sums[1:] / sums[0]).tolist()
+        row = {"validation_loss": loss}
+        if self.training.model.variance:
+            row |= {"squared_z": squared_z, "within_deviation": within}
+        return row
 
     def _arithmetic(self) -> torch.autocast:
         enabled = self.training.dtype == "bf16"
@@ -298,46 +288,77 @@ class _Learner:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": self._of_every_worker(self._random()),
             "best": self.best,
             "best_loss": self.best_loss,
             "epochs_done": self.epochs_done,
             "stale": self.stale,
         }
 
+    def _random(self) -> dict[str, Tensor]:
+        """Where this worker's random numbers stand."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.run.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.run.device)
+        return random
+
+    def _of_every_worker(self, value: dict[str, Tensor]) -> list[Any]:
+        if self.run.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.run.world_size
+        distributed.all_gather_object(values, value)
+        return values
+
     def restore(self, state: State) -> None:
         """Go on where `state` left off."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"].cpu())
+        random = state["random"][self.run.rank % len(state["random"])]
+        torch.set_rng_state(random["cpu"].cpu())
+        if self.run.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"].cpu(), self.run.device)
         self.best, self.best_loss = state["best"], state["best_loss"]
         self.epochs_done, self.stale = state["epochs_done"], state["stale"]
 
 
-def _chance(index_B: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Numbers [B, C] that depend on the windows alone."""
-    rows = [torch.rand(shape[1], generator=torch.Generator().manual_seed(int(i))) for i in index_B]
-    return torch.stack(rows)
+def _use_dropout(model: TimerXL, probability: float) -> None:
+    """Set the dropout of every layer: a stage may have its own."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.probability = probability
+        elif isinstance(module, TimeAttention):
+            module.dropout = probability
 
 
-def tensorboard(directory: Path, *, resumed_epochs: int = 0) -> Log:
+def _teacher(training: Training, run: Run) -> Teacher:
+    assert training.target is not None, "a training with a distill stage has a target"
+    path = Path(training.target)
+    target = checkpoint.load(path).to(run.device)
+    return Teacher(target, provenance.file_digest(path / checkpoint.WEIGHTS))
+
+
+def tensorboard(directory: Path) -> Log:
     """A log that writes every row's numbers as scalars."""
-    writer = SummaryWriter(str(directory), purge_step=resumed_epochs or None)
-    epochs = resumed_epochs
+    writer = SummaryWriter(str(directory))
 
     def log(row: Row) -> None:
-        nonlocal epochs
-        epochs += 1
-        for name in ("train_loss", "validation_loss", "learning_rate", "samples_per_s"):
-            writer.add_scalar(f"{row['stage']}/{name}", row[name], epochs)
+        for name in SCALARS & row.keys():
+            writer.add_scalar(f"{row['stage']}/{name}", row[name], row["number"])
         writer.flush()
 
     return log
 
 
 def on_workers(
-    training: Training, *, machine: Machine, name: str, storage: Path, log: Log | None = None
+    training: Training,
+    *,
+    machine: Machine,
+    name: str,
+    storage: Path,
+    log: Log | None = None,
+    examine: Examine | None = None,
+    begun: Begun | None = None,
 ) -> Trained:
     """What `train` gives, trained by `machine.workers` workers of Ray Train under DDP.
 
@@ -347,10 +368,20 @@ def on_workers(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    journal = storage.resolve() / f"{name}.jsonl"
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"training": training.model_dump(mode="json")},
-        scaling_config=ScalingConfig(num_workers=machine.workers, use_gpu=uses_gpu(machine)),
+        train_loop_config={
+            "training": training.model_dump(mode="json"),
+            "journal": journal,
+            "examine": examine,
+            "begun": begun,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=machine.workers,
+            use_gpu=uses_gpu(machine),
+            resources_per_worker={"CPU": machine.cpus} if machine.cpus else None,
+        ),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage.resolve()),
@@ -358,41 +389,21 @@ def on_workers(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
+    with following(journal, log):
+        result = trainer.fit()
     assert result.checkpoint is not None, "a training has at least one epoch, and each reports one"
     with result.checkpoint.as_directory() as directory:
-        state = torch.load(Path(directory) / "checkpoint.pt", map_location="cpu", weights_only=True)
+        state = torch.load(Path(directory) / FILE, map_location="cpu", weights_only=True)
     model = TimerXL(training.model)
     model.load_state_dict(state["best"])
-    if log:
-        for row in state["curve"]:
-            log(row)
     return Trained(model.eval(), state["curve"])
 
 
 def _worker(config: dict[str, Any]) -> None:
-    train(Training.model_validate(config["training"]), run=RayRun())
-
-
-def uses_gpu(machine: Machine) -> bool:
-    """Whether trainings and evaluations run on GPUs."""
-    return torch.cuda.is_available() if machine.use_gpu is None else machine.use_gpu
-
-
-def device_of(machine: Machine) -> torch.device:
-    """The device of a run in this process.
-
-    Raises:
-        ConfigError: a GPU is asked for and there is none.
-    """
-    if not uses_gpu(machine):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("machine.use_gpu is true: no CUDA device was found; set it to false")
-    return torch.device("cuda")
-
-
-def use_threads(count: int | None) -> int:
-    """Threads of this process from now on: `count`, or one per core that it may use."""
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
-    return torch.get_num_threads()
+    train(
+        Training.model_validate(config["training"]),
+        run=RayRun(),
+        log=Journal(config["journal"]),
+        examine=config["examine"],
+        begun=config["begun"],
+    )

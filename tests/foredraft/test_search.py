@@ -129,7 +129,7 @@ def test_a_trial_that_fails_is_recorded_with_its_error_and_the_study_goes_on(
         ),
         source="broken",
     )
-    smallest = broken.drafts_of(TimerXLConfig(**MODEL))[0]
+    smallest = broken.drafts_of(TimerXLConfig(**MODEL), path=storage)[0]
     with provenance.atomic_directory(
         drafts.directory_of(smallest, kind="draft", storage=storage)
     ) as spoilt:

@@ -14,6 +14,7 @@ from foredraft.study import Study, read_study
 from timer_xl import TimerXLConfig
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+HERE = Path("target")
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
 SCALE = {"type": "float", "low": 0.5, "high": 0.75, "step": 0.25}
@@ -138,14 +139,14 @@ def test_a_dimension_with_a_condition_is_drawn_beside_its_value_and_never_else()
 def test_scales_of_one_effective_architecture_are_one_draft() -> None:
     target = TimerXLConfig(**MODEL)
     near = read(dimensions={"sigma": SIGMA, "scale": {**SCALE, "high": 0.52, "step": 0.01}})
-    assert len(near.drafts_of(target)) == 1
-    assert len(read().drafts_of(target)) == 2
+    assert len(near.drafts_of(target, path=HERE)) == 1
+    assert len(read().drafts_of(target, path=HERE)) == 2
 
 
 def test_a_continuum_of_scales_leads_to_as_many_drafts_as_there_are_architectures() -> None:
     target = TimerXLConfig(**MODEL)
     scales = {"type": "float", "low": 0.5, "high": 1.0}
-    drafts = read(dimensions={"sigma": SIGMA, "scale": scales}).drafts_of(target)
+    drafts = read(dimensions={"sigma": SIGMA, "scale": scales}).drafts_of(target, path=HERE)
     sizes = [draft.model.num_parameters for draft in drafts]
     assert len(sizes) == len(set(sizes)) > 3
     assert sizes == sorted(sizes)
@@ -156,5 +157,5 @@ def test_plans_are_told_apart_by_the_stages_that_a_trial_names() -> None:
     named = {"type": "categorical", "choices": ["short", "long"]}
     space = read(draft={"plans": plans}, dimensions={"stages": named, "sigma": SIGMA})
     target = TimerXLConfig(**MODEL)
-    assert space.draft_training(target, {"stages": "long"}).stages[0].epochs == 5
-    assert len(space.drafts_of(target)) == 2
+    assert space.draft_training(target, {"stages": "long"}, path=HERE).stages[0].epochs == 5
+    assert len(space.drafts_of(target, path=HERE)) == 2

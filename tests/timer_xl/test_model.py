@@ -66,6 +66,19 @@ def test_the_bias_tells_a_variate_from_the_others(make_model: Make, x_BNCP: Tens
     assert (model(x_BNCP).mean - before).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("last", [1, 4, PATCHES])
+def test_the_last_patches_alone_are_predicted_and_learnt_as_among_all(
+    make_model: Make, x_BNCP: Tensor, last: int
+) -> None:
+    model = make_model()
+    whole = model(x_BNCP).mean[:, -last:]
+    alone = model(x_BNCP, last=last).mean
+    assert close(alone, whole)
+    (wanted,) = torch.autograd.grad(whole.square().sum(), model.embedding.weight)
+    (learnt,) = torch.autograd.grad(alone.square().sum(), model.embedding.weight)
+    torch.testing.assert_close(learnt, wanted, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("patches_out", [1, 3])
 @torch.no_grad()
 def test_heads_have_the_width_of_all_patches_they_emit(

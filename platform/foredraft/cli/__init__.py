@@ -18,7 +18,8 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
-from foredraft.cli.pairs import Evaluate
+from foredraft.cli.ladders import Progression
+from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
 from foredraft.config import ConfigError
@@ -30,6 +31,8 @@ Verb = (
     | Annotated[TrainVerb, subcommand("train")]
     | Annotated[Import, subcommand("import")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Bench, subcommand("bench")]
+    | Annotated[Progression, subcommand("progression")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Forecast, subcommand("forecast")]
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     if verb.json:
         print(json.dumps(result, separators=(",", ":"), default=str))
     else:
-        _show(result)
+        getattr(verb, "show", _show)(result)
 
 
 def _show(result: Result, *, indent: int = 0) -> None:

@@ -1,14 +1,17 @@
-"""The verbs about one draft beside its target: `evaluate`."""
+"""The verbs about one draft beside its target: `evaluate` and `bench`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from foredraft import drafts, evaluate, timing, train
 from foredraft.cli.common import STDERR, Common, Result, rule_of
-from foredraft.config import Evaluation, Machine
+from foredraft.config import ConfigError, Evaluation, Machine, validated
 from timer_xl import ContextPolicy, checkpoint
+
+if TYPE_CHECKING:
+    from foredraft.bench import BenchPlan, Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,130 @@ class Evaluate(Common):
             "target": evaluate.accuracy(alone, windows.truth_WHC)._asdict(),
             "draft": evaluate.accuracy(by_draft, windows.truth_WHC)._asdict(),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Common):
+    """Time speculation against the target alone, in interleaved pairs over a grid.
+
+    Lists are written with commas. For example:
+
+        foredraft bench --preset t2 --random-weights --dtype bf16 --batch 1 --horizon 1440 \\
+            --scale 0.5,0.7,0.9 --force-acceptance 0.9
+        foredraft bench --preset t1 --random-weights --context-policy sliding --reference
+        foredraft bench --target 0fb0 --draft 6812 --data ETTh1 --batch 1,16,64 --adapt
+    """
+
+    target: str | None = None
+    """key or directory of a trained target, with --draft and --data"""
+    draft: str | None = None
+    data: str | None = None
+    """whose test windows a trained pair forecasts"""
+    preset: Literal["t1", "t2", "t4"] | None = None
+    """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024"""
+    random_weights: bool = False
+    """give the preset random weights; needs --force-acceptance"""
+    scale: str = "0.7"
+    """of drafts of random weights"""
+    patches_out: int = 7
+    """patches that one pass of such a draft emits"""
+    lookahead: str = "7"
+    force_acceptance: str | None = None
+    """accept each proposal with this probability, whatever it is"""
+    acceptance: tuple[str, ...] = ("rule=tolerance", "mse_tol=0.01")
+    """fields of the acceptance rule, each field=value, where none is forced"""
+    batch: str = "1,16,64"
+    horizon: str = "720"
+    dtype: str = "fp32"
+    """fp32, bf16, or both"""
+    threads: str | None = None
+    """by default as many as there are cores"""
+    context_policy: Literal["sliding", "cached"] = "cached"
+    renorm_every: int = 0
+    adapt: bool = False
+    """choose each round's lookahead by cost and acceptance so far"""
+    int8: bool = False
+    """quantise the draft's weights to 8 bits (CPU)"""
+    reference: bool = False
+    """time the common rolling loop too"""
+    pairs: int = 20
+    seconds: float = 60.0
+    """after which a row begins no further pair, but for the first three"""
+
+    def run(self) -> Result:
+        """The device, the versions and one row per combination."""
+        from foredraft import bench, provenance
+
+        train.use_threads(None)
+        device = train.device_of(Machine())
+        plan = validated(bench.BenchPlan, self._grid(), source="bench")
+        subject, scales = self._subject(plan)
+        rows = bench.bench(plan, subject, device=device, scales=scales, say=_say_row)
+        facts = provenance.collect()
+        return {
+            "device": facts["cuda"][0] if device.type == "cuda" else facts["cpu"],
+            "versions": {"python": facts["python"], **facts["versions"]},
+            "results": rows,
+        }
+
+    def show(self, result: Result) -> None:
+        """Print the card: device, versions, and a line per row."""
+        from foredraft import bench
+
+        versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch"))
+        print(f"{result['device']}, {versions}\n\n{bench.card(result['results'])}")
+
+    def _grid(self) -> dict[str, Any]:
+        lists = {
+            "batches": self.batch,
+            "horizons": self.horizon,
+            "dtypes": self.dtype,
+            "threads": self.threads,
+            "scales": self.scale,
+            "lookaheads": self.lookahead,
+            "acceptances": self.force_acceptance,
+        }
+        names = ("patches_out", "adapt", "int8", "reference", "pairs", "seconds")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: text.split(",") for name, text in lists.items() if text},
+            "policy": ContextPolicy(self.context_policy, self.renorm_every),
+            "rule": rule_of(self.acceptance),
+        }
+
+    def _subject(self, plan: BenchPlan) -> tuple[Subject, tuple[float | None, ...]]:
+        from foredraft import bench
+
+        if self.preset:
+            if not self.random_weights:
+                raise ConfigError("preset has no trained weights: say --random-weights")
+            if not plan.acceptances:
+                raise ConfigError("random-weights need --force-acceptance: they agree on nothing")
+            return bench.random_subject(self.preset, plan), plan.scales
+        if self.target is None or self.draft is None or self.data is None:
+            raise ConfigError("bench needs --preset, or --target, --draft and --data")
+        target, draft = (
+            checkpoint.load(drafts.find(reference, kind=kind, storage=self.storage))
+            for reference, kind in _kinds(self.target, self.draft)
+        )
+        evaluation = Evaluation(
+            data=self.data, split="test", horizon=max(plan.horizons), windows=max(plan.batches)
+        )
+        windows = evaluate.draw_windows(evaluation, target.config)
+        return bench.Subject(lambda _: (target, draft), windows.context_WTC), (None,)
+
+
+def _say_row(row: dict[str, Any]) -> None:
+    rate = "none" if row["acceptance_rate"] is None else f"{row['acceptance_rate']:.2f}"
+    distance = f", {row['reference_ratio']:.1f}x the loop" if "reference_ratio" in row else ""
+    STDERR.print(
+        f"{row['dtype']} batch {row['batch']} horizon {row['horizon']} scale {row['scale']} "
+        f"lookahead {row['lookahead']} acceptance {rate}: "
+        f"{row['speedup']:.2f}x [{row['speedup_low']:.2f}, {row['speedup_high']:.2f}], "
+        f"predicted {row['predicted_speedup']:.2f}x{distance}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _kinds(target: str, draft: str) -> list[tuple[str, drafts.Kind]]:

@@ -10,7 +10,9 @@ from tyro.conf import Positional, subcommand
 
 from foredraft import drafts, train
 from foredraft.cli.common import STDERR, Common, Result, assignment
-from foredraft.config import ConfigError, Machine, Stage, Training, validated
+from foredraft.config import ConfigError, Machine, Training, validated
+from foredraft.examine import Examiner
+from foredraft.recipes import recipe
 from timer_xl import checkpoint
 
 
@@ -34,7 +36,7 @@ class TrainTarget(Common):
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
-        training = _changed(drafts.recipe(self.recipe), self.set, seed=self.seed)
+        training = _changed(recipe(self.recipe), self.set, seed=self.seed)
         return _train(training, kind="target", workers=self.workers, storage=self.storage)
 
 
@@ -45,20 +47,24 @@ class TrainDraft(Common):
     For example:
 
         foredraft train draft --target 0fb0 --scale 0.7 --stages scratch --data ETTh1
-        foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain finetune \\
-            --data eia930 ETTh1
+        foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain finetune distill \\
+            --data eia930 ETTh1 ETTh1 --set stages.0.variates=7
+        foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain distill \\
+            --data eia930:3,electricity:1 ETTh1 --patches-out 7
     """
 
     target: str
     """key, beginning of a key, or directory of a trained target"""
     scale: float
     """of the target's width, heads and layers"""
-    stages: tuple[Literal["scratch", "pretrain", "finetune"], ...]
+    stages: tuple[Literal["scratch", "pretrain", "finetune", "distill"], ...]
     """in order; each starts from the one before"""
     data: tuple[str, ...]
-    """one data set per stage"""
+    """one word per stage: a data set, or several as name:weight,name:weight"""
     patches_out: int = 1
     """patches that one pass emits"""
+    variance: bool = False
+    """whether the draft has a log-variance head, trained by its likelihood"""
     set: tuple[str, ...] = ()
     """changes to the training, each field=value, such as stages.0.epochs=5"""
     workers: int = 0
@@ -70,15 +76,19 @@ class TrainDraft(Common):
             raise ConfigError(
                 f"data names {len(self.data)} sets for {len(self.stages)} stages: one per stage"
             )
-        target = drafts.find(self.target, kind="target", storage=self.storage)
-        rates = {"scratch": 1e-4, "pretrain": 5e-4, "finetune": 5e-5}
-        training = Training(
-            model=drafts.open_model(target).config.scaled(self.scale, patches_out=self.patches_out),
-            stages=tuple(
-                Stage(name=name, data=source, lr=rates[name])
-                for name, source in zip(self.stages, self.data, strict=True)
+        target = drafts.find(self.target, kind="target", storage=self.storage).resolve()
+        stages = zip(self.stages, self.data, strict=True)
+        content = {
+            "model": drafts.open_model(target).config.scaled(
+                self.scale, patches_out=self.patches_out, variance=self.variance
             ),
-        )
+            "stages": [
+                {"name": name, "data": _sources(word), "loss": "nll" if self.variance else "mse"}
+                for name, word in stages
+            ],
+            "target": str(target),
+        }
+        training = validated(Training, content, source="train draft")
         training = _changed(training, self.set, seed=self.seed)
         return _train(training, kind="draft", workers=self.workers, storage=self.storage)
 
@@ -132,7 +142,12 @@ def _train(training: Training, *, kind: drafts.Kind, workers: int, storage: Path
 
         search.connect()
     path = drafts.obtain(
-        training, kind=kind, storage=storage.resolve(), machine=machine, log=_say_epoch
+        training,
+        kind=kind,
+        storage=storage.resolve(),
+        machine=machine,
+        log=say_epoch,
+        examine=Examiner.of(training),
     )
     return _described(path)
 
@@ -143,13 +158,32 @@ def _described(path: Path) -> Result:
     return {"key": model.key, "path": str(path), **figures}
 
 
-def _say_epoch(row: train.Row) -> None:
+def _sources(word: str) -> str | dict[str, Any]:
+    """The data sets of a stage: a name or path, or `name:weight,name:weight`.
+
+    A generator's own settings (`synthetic-load:rows=2000,seed=3`) are no weights.
+    """
+    parts = [part.rpartition(":") for part in word.split(",")]
+    if not all(name and weight.replace(".", "", 1).isdecimal() for name, _, weight in parts):
+        return word
+    return {name: float(weight) for name, _, weight in parts}
+
+
+def say_epoch(row: train.Row) -> None:
+    """Print an epoch: its losses, what the draft is worth by now, and the time that is left."""
     left = (row["epochs"] - row["epoch"]) * row["seconds"]
+    worth = ""
+    if "acceptance_rate" in row:
+        worth = (
+            f"accepts {row['acceptance_rate']:.1%}, length {row['accept_length']:.2f}, "
+            f"predicted {row['predicted_speedup']:.2f}x, "
+        )
     STDERR.print(
         f"{row['stage']} {row['epoch']}/{row['epochs']}: train {row['train_loss']:.4f}, "
-        f"validation {row['validation_loss']:.4f}, {row['samples_per_s']:.0f} samples/s, "
+        f"validation {row['validation_loss']:.4f}, {worth}{row['samples_per_s']:.0f} samples/s, "
         f"at most {left:.0f} s left",
         highlight=False,
+        soft_wrap=True,
     )
 
 

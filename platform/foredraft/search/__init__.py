@@ -24,7 +24,8 @@ from ray import tune
 from rich.console import Console
 
 from foredraft import claims, drafts, evaluate, provenance
-from foredraft.config import RECIPES, ConfigError, Training
+from foredraft.config import ConfigError, Training
+from foredraft.recipes import RECIPES, recipe
 from foredraft.search import confirm, judging, once, results, warm
 from foredraft.search.machines import concurrency, connect, dashboard, submit
 from foredraft.search.progress import Bar, Board
@@ -137,14 +138,14 @@ def target_of(study: Study, storage: Path) -> Training | Path:
     if isinstance(study.target, Training):
         return study.target
     if study.target in RECIPES:
-        return drafts.recipe(study.target)
+        return recipe(study.target)
     return drafts.find(study.target, kind="target", storage=storage)
 
 
 def _check_drafts(study: Study, target: drafts.Model, storage: Path) -> None:
     """Nothing, where every draft can be built and has its data."""
     study.check_target(target.config)
-    for training in study.drafts_of(target.config):
+    for training in study.drafts_of(target.config, path=target.path):
         drafts.directory_of(training, kind="draft", storage=storage)
 
 

@@ -18,6 +18,7 @@ import torch
 from foredraft import closed_form, drafts, evaluate, front, timing, train
 from foredraft.config import Evaluation, Machine, Training
 from foredraft.evaluate import EvaluationWindows, PairRow
+from foredraft.examine import Examiner
 from foredraft.search.machines import threads
 from foredraft.study import OBJECTIVES, Study
 from timer_xl import Acceptance, Engine, checkpoint, cost
@@ -70,7 +71,8 @@ class Judged(NamedTuple):
 
 def train_model(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
     """Nothing; afterwards the model is in the bank."""
-    drafts.obtain(training, kind=kind, storage=storage, machine=threads(machine))
+    examine = Examiner.of(training)
+    drafts.obtain(training, kind=kind, storage=storage, machine=threads(machine), examine=examine)
 
 
 def open_bench(evaluation: Evaluation, target: Path, machine: Machine) -> Bench:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foredraft import data, drafts, provenance, train
-from foredraft.config import Stage, Training
+from foredraft.config import ConfigError, Stage, Training
 from foredraft.search import target_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.study import Study
@@ -30,12 +30,20 @@ def of(study: Study, *, storage: Path) -> Plan:
     """
     threads = train.use_threads(study.machine.cpus)
     target = target_of(study, storage)
-    architecture = (
-        target.model if isinstance(target, Training) else drafts.open_model(target).config
-    )
+    if isinstance(target, Training):
+        architecture = target.model
+        path = drafts.directory_of(target, kind="target", storage=storage)
+        first = [_line(target, kind="target", storage=storage)]
+    else:
+        architecture, path, first = drafts.open_model(target).config, target, []
     study.check_target(architecture)
-    planned = [_line(t, kind="draft", storage=storage) for t in study.drafts_of(architecture)]
-    first = [_line(target, kind="target", storage=storage)] if isinstance(target, Training) else []
+    trainings = study.drafts_of(architecture, path=path)
+    if not provenance.is_complete(path) and any(_is_taught(t) for t in trainings):
+        raise ConfigError(
+            "a draft is distilled from a target that is not trained yet: train it first "
+            "(foredraft train target), as its answers are a part of the cost"
+        )
+    planned = [_line(training, kind="draft", storage=storage) for training in trainings]
     return {
         "study": study.model_dump(mode="json", exclude={"target", "draft"}),
         "target": first[0] if first else {"path": str(target)},
@@ -48,6 +56,10 @@ def of(study: Study, *, storage: Path) -> Plan:
             f"{TIMED_STEPS} steps each; early stopping may save some of it"
         ),
     }
+
+
+def _is_taught(training: Training) -> bool:
+    return any(stage.name == "distill" for stage in training.stages)
 
 
 def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
@@ -88,5 +100,5 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
 def _windows(model: TimerXLConfig, stage: Stage) -> int:
     """Training windows of an epoch."""
     lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
-    there = len(data.load(stage.data).windows("train", **lengths))
+    there = sum(len(data.load(name).windows("train", **lengths)) for name in stage.sources)
     return min(there, stage.windows_per_epoch or there)

@@ -69,7 +69,7 @@ class Coordinator(tune.Trainable):
 
     def _judge(self) -> dict[str, Any]:
         study, job = self.job.study, self.job
-        training = study.draft_training(job.architecture, self.settings)
+        training = study.draft_training(job.architecture, self.settings, path=job.target)
         evaluation, rule = study.judged_on(self.settings), study.rule(self.settings)
         path = self._obtain(training)
         bench = self._bench(evaluation)

@@ -1,0 +1,75 @@
+"""The rows of a training on workers, as they come: written by the first worker, followed here.
+
+with following(path, log):
+    trainer.fit()                # the worker's log is Journal(path)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+POLL_S = 0.5
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """A log that adds each row to a file, one line each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, row: Row) -> None:
+        """Add the row."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+@contextlib.contextmanager
+def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
+    """While the block runs, `log` is told of every row that joins the journal."""
+    reader = _Reader(path, log)
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(POLL_S):
+            reader.read()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        reader.read()
+
+
+class _Reader:
+    """Tells of the lines that are whole and new; an epoch that is trained again is not told."""
+
+    def __init__(self, path: Path, log: Callable[[Row], None] | None) -> None:
+        self.path, self.log = path, log
+        # What an earlier driver was told is not told again.
+        self.place = path.stat().st_size if path.is_file() else 0
+        self.told = 0
+
+    def read(self) -> None:
+        if self.log is None or not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.place)
+            lines = file.read()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self.place += len(whole)
+        for line in whole.splitlines():
+            row = json.loads(line)
+            if row["number"] > self.told:
+                self.told = row["number"]
+                self.log(row)

@@ -1,0 +1,297 @@
+"""A ladder of draft quality for readers: rows, then plain information, then figure, table and page.
+
+    foredraft progression --recipe demo
+
+As in `foredraft.report`, every `*_info` returns plain data and the figure draws nothing else. The
+ladder is a page of its own, and a section of the report of every study that has its target.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from plotly import graph_objects as go
+from plotly.subplots import make_subplots
+
+from foredraft import page
+from foredraft.page import Row, Table, number, percent, quantity
+from foredraft.progression import FILE
+from foredraft.provenance import atomic_write
+
+ACCENT = "#e8590c"
+GREY = "#868e96"
+BLUE = "#3b528b"
+STRICT: dict[str, object] = {"symbol": "circle", "size": 10, "color": ACCENT}
+LENIENT: dict[str, object] = {"symbol": "circle-open", "size": 11, "color": GREY}
+TOGETHER: dict[str, object] = {"symbol": "diamond", "size": 10, "color": ACCENT}
+ALONE: dict[str, object] = {
+    "symbol": "line-ns-open",
+    "size": 15,
+    "color": BLUE,
+    "line": {"width": 3},
+}
+
+READING = (
+    "Every rung is a draft, trained one step better than the one above it. Left: how much of what "
+    "it proposes the target accepts, under the strict rule (filled) and under the lenient one of "
+    "the original study (hollow), which says little about quality. Middle: the error of the draft "
+    "alone and of speculation; the dashed line is the target alone. Right: speed over the target "
+    "alone, which is the dashed line at 1×. A draft that is left of the line in the middle and "
+    "right of it at the right, all by itself, makes its target superfluous on this data."
+)
+ARCHITECTURE = ("d_model", "n_heads", "d_ff", "n_layers")
+
+
+class Step(NamedTuple):
+    """One rung: what the target accepts, and the errors and speeds with it and without it."""
+
+    name: str
+    strict: float
+    lenient: float
+    error: float
+    """mean squared error of speculation at the ladder's horizon"""
+    error_alone: float
+    speed: float
+    """measured, over the target alone"""
+    low: float
+    high: float
+    speed_alone: float
+
+
+class LadderInfo(NamedTuple):
+    """What `ladder_figure` shows."""
+
+    steps: tuple[Step, ...]
+    target_error: float
+    horizon: int
+
+
+def read_ladder(directory: Path) -> Row:
+    """What a climb left in its directory; ValueError where nothing is."""
+    path = directory / FILE
+    if not path.is_file():
+        raise ValueError(f"{directory} holds no {FILE}: give the directory of a progression")
+    content: Row = json.loads(path.read_text())
+    return content
+
+
+def ladder_info(rows: list[Row]) -> LadderInfo:
+    """The rungs in order, each from its two rows."""
+    target = rows[0]
+    pairs = zip(rows[1::2], rows[2::2], strict=True)
+    return LadderInfo(
+        steps=tuple(
+            Step(
+                name=together["rung"],
+                strict=together["acceptance_strict"],
+                lenient=together["acceptance_lenient"],
+                error=together["far_mse"],
+                error_alone=alone["far_mse"],
+                speed=together["speedup"],
+                low=together["speedup_low"],
+                high=together["speedup_high"],
+                speed_alone=alone["speedup"],
+            )
+            for together, alone in pairs
+        ),
+        target_error=target["far_mse"],
+        horizon=target["far_horizon"],
+    )
+
+
+def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
+    """What the ladder says: how far the rungs lead, whether it pays, whether a target is needed."""
+    first, best = info.steps[0], max(info.steps, key=lambda step: step.strict)
+    said = [
+        f"Strict acceptance rises from {percent(first.strict)} ({first.name}) to "
+        f"{percent(best.strict)} ({best.name})."
+    ]
+    fastest = max(info.steps, key=lambda step: step.low)
+    if fastest.low > 1:
+        said.append(f"Speculation is fastest with {fastest.name}: {_interval(fastest)}.")
+    else:
+        said.append(
+            f"No rung is established to be faster than the target alone; the nearest is "
+            f"{fastest.name}, {_interval(fastest)}."
+        )
+    rivals = [s for s in info.steps if s.error_alone <= info.target_error and s.speed_alone > 1]
+    if rivals:
+        rival = min(rivals, key=lambda step: step.error_alone)
+        said.append(
+            f"The target is not worth its cost here: {_count(len(rivals), len(info.steps))} alone "
+            f"are as accurate as it and faster, best of all {rival.name} (mse "
+            f"{number(rival.error_alone)} against {number(info.target_error)}, "
+            f"{rival.speed_alone:.2f}× as fast). Where that is so, speculation is pointless."
+        )
+    else:
+        said.append(
+            "No draft alone is both as accurate as the target and faster: it earns its cost."
+        )
+    return tuple(said)
+
+
+def _interval(step: Step) -> str:
+    return f"{step.speed:.2f}× (95 % interval {step.low:.2f} to {step.high:.2f})"
+
+
+def _count(some: int, of: int) -> str:
+    return f"{some} of {of} drafts"
+
+
+def ladder_figure(info: LadderInfo) -> go.Figure:
+    """Acceptance, error and speed of every rung, first rung on top."""
+    figure = make_subplots(
+        cols=3,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        subplot_titles=("accepted", f"mse at {info.horizon}", "speed over the target alone"),
+    )
+    steps = info.steps
+    _add_dots(figure, 1, "strict rule", {s.name: s.strict for s in steps}, STRICT)
+    _add_dots(figure, 1, "lenient rule", {s.name: s.lenient for s in steps}, LENIENT)
+    _add_dots(figure, 2, "draft alone", {s.name: s.error_alone for s in steps}, ALONE)
+    _add_dots(figure, 2, "speculation", {s.name: s.error for s in steps}, TOGETHER)
+    _add_dots(figure, 3, "draft alone", {s.name: s.speed_alone for s in steps}, ALONE)
+    _add_dots(figure, 3, "speculation", {s.name: s.speed for s in steps}, TOGETHER)
+    figure.data[-1].error_x = {
+        "type": "data",
+        "symmetric": False,
+        "array": [s.high - s.speed for s in steps],
+        "arrayminus": [s.speed - s.low for s in steps],
+        "color": ACCENT,
+    }
+    for column, place in ((2, info.target_error), (3, 1.0)):
+        figure.add_vline(x=place, line={"color": GREY, "dash": "dash", "width": 1.5}, col=column)
+    return _dress(figure, rungs=len(steps))
+
+
+def _add_dots(
+    figure: go.Figure, column: int, name: str, values: dict[str, float], marker: dict[str, object]
+) -> None:
+    """One mark a rung; a name has one legend entry, whatever the panels it is in."""
+    figure.add_scatter(
+        x=list(values.values()),
+        y=list(values),
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=name not in {trace.name for trace in figure.data},
+        marker=marker,
+        hovertemplate=f"%{{y}}<br>{name}: %{{x:.4g}}<extra></extra>",
+        row=1,
+        col=column,
+    )
+
+
+def _dress(figure: go.Figure, *, rungs: int) -> go.Figure:
+    figure.update_xaxes(tickformat=".0%", range=[-0.04, 1.04], col=1)
+    figure.update_xaxes(ticksuffix="×", rangemode="tozero", col=3)
+    figure.update_xaxes(gridcolor="#eceef0", zeroline=False)
+    figure.update_yaxes(autorange="reversed", gridcolor="#eceef0", automargin=True)
+    figure.update_annotations(font={"size": 13, "color": GREY})
+    return figure.update_layout(
+        template="none",
+        height=150 + 44 * rungs,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={
+            "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
+            "color": "#5c6670",
+        },
+        margin={"l": 44, "r": 12, "t": 56, "b": 88},
+        dragmode=False,
+        modebar={
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": "#adb5bd",
+            "activecolor": ACCENT,
+            "remove": ["select2d", "lasso2d", "autoScale2d"],
+        },
+        legend={"orientation": "h", "x": 0, "y": -50 / (44 * rungs), "yanchor": "top"},
+    )
+
+
+def ladder_table(rows: list[Row]) -> Table:
+    """Every row: the target, then each rung with it and without it."""
+    near, far = rows[0]["near_horizon"], rows[0]["far_horizon"]
+    columns = ("rung", "way", "architecture", "parameters")
+    numbers = (
+        *(f"mse {near}", f"mae {near}", f"mse {far}", f"mae {far}"),
+        *("lenient", "strict", "mse ratio", "accept length", "speedup"),
+    )
+    return Table(
+        columns=(*columns, *numbers),
+        rows=tuple(_table_row(row) for row in rows),
+        numeric=frozenset(("parameters", *numbers)),
+        note=(
+            "Architecture: d_model, heads, d_ff, layers, and the patches of one pass where it is "
+            "more than one. Speed of speculation is measured in pairs with the target alone."
+        ),
+    )
+
+
+def _table_row(row: Row) -> tuple[str, ...]:
+    architecture = " / ".join(str(row[name]) for name in ARCHITECTURE)
+    if row["patches_out"] > 1:
+        architecture += f" ×{row['patches_out']}"
+    errors = ("near_mse", "near_mae", "far_mse", "far_mae")
+    return (
+        row["rung"],
+        row["way"],
+        architecture,
+        quantity(row["parameters"]),
+        *(number(row[name], digits=4) for name in errors),
+        percent(row.get("acceptance_lenient")),
+        percent(row.get("acceptance_strict")),
+        number(row.get("mse_ratio")),
+        number(row.get("accept_length"), digits=2),
+        number(row.get("speedup"), digits=2, unit="×"),
+    )
+
+
+def ladder_sections(content: Row) -> list[str]:
+    """The ladder as sections of a page: its figure, and its table with what it says."""
+    rows = content["rows"]
+    info = ladder_info(rows)
+    figure = page.figure_html(ladder_figure(info), name="ladder", reading=READING, min_width=860)
+    return [
+        page.section_html(
+            "The ladder of draft quality", figure, lead=" ".join(ladder_sentences(info))
+        ),
+        page.section_html(
+            "Every rung, with its target and without", page.table_html(ladder_table(rows))
+        ),
+    ]
+
+
+def ladders_of(target: str, *, storage: Path) -> list[Row]:
+    """The ladders in a storage that lead to this target's drafts."""
+    found = [read_ladder(path.parent) for path in sorted(storage.glob(f"progressions/*/{FILE}"))]
+    return [content for content in found if content["rows"][0]["key"] == target]
+
+
+def write_page(directory: Path) -> Path:
+    """The path of `report.html`, written into the ladder's directory."""
+    content = read_ladder(directory)
+    ladder, rows = content["ladder"], content["rows"]
+    evaluation = ladder["evaluation"]
+    about = (
+        f"{evaluation['data']}, {evaluation['split']} split · horizon {evaluation['horizon']} · "
+        f"batch {evaluation['batch']} · target of {quantity(rows[0]['parameters'])} parameters"
+    )
+    parts = ladder_sections(content)
+    parts.append(
+        page.section_html(
+            "Record", page.tree_html("Where these results come from", content["provenance"])
+        )
+    )
+    path = directory / "report.html"
+    reading = ladder_sentences(ladder_info(rows))
+    atomic_write(
+        path,
+        page.page_html(
+            ladder["name"], about=about, reading=reading, parts=parts, kind="progression"
+        ),
+    )
+    return path

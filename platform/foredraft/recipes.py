@@ -1,0 +1,99 @@
+"""Complete trainings of targets, by name: each recipe is a function that returns its training.
+
+training = RECIPES["etth1"]()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from foredraft.config import ConfigError, Stage, Training
+from timer_xl import TimerXLConfig
+
+
+def etth1() -> Training:
+    """The published ETTh1 model at half its width: one layer, trained in minutes on two cores.
+
+    ETTh1's 8,640 training rows are soon known by heart: hence the electricity demand of other
+    places first, then one epoch with much dropout. From scratch the errors at 192 to 720 steps
+    ahead are .001 to .010 higher (benchmarks/progression_etth1_cpu_2026-11-24.md).
+    """
+    return Training(
+        model=TimerXLConfig(d_model=512, n_heads=8, d_ff=2048, n_layers=1),
+        stages=(
+            Stage(
+                name="pretrain",
+                data="eia930",
+                epochs=2,
+                windows_per_epoch=6400,
+                variates=7,
+                validation_windows=256,
+            ),
+            Stage(name="finetune", data="ETTh1", epochs=1, lr=1e-4, dropout=0.3),
+        ),
+    )
+
+
+def etth1_deep() -> Training:
+    """A deep ETTh1 target: four layers, where a draft has depth to save."""
+    return Training(
+        model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
+        stages=(Stage(name="scratch", data="ETTh1", epochs=2, lr=1e-4),),
+    )
+
+
+def eia930_deep() -> Training:
+    """A deep target on the hourly demand of 54 balancing authorities: four layers."""
+    return Training(
+        model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
+        stages=(
+            Stage(
+                name="scratch",
+                data="eia930",
+                epochs=4,
+                windows_per_epoch=6400,
+                lr=5e-4,
+                variates=7,
+                validation_windows=256,
+            ),
+        ),
+    )
+
+
+def demo() -> Training:
+    """A small target on generated data, trained in seconds."""
+    return Training(
+        model=TimerXLConfig(patch=24, context=168, d_model=96, n_heads=4, d_ff=192, n_layers=3),
+        stages=(
+            Stage(
+                name="pretrain",
+                data="synthetic-load",
+                epochs=2,
+                windows_per_epoch=4800,
+                batch=64,
+                lr=2e-3,
+                variates=7,
+            ),
+            Stage(name="finetune", data="synthetic-etth", epochs=2, lr=5e-4),
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], Training]] = {
+    "demo": demo,
+    "etth1": etth1,
+    "etth1-deep": etth1_deep,
+    "eia930-deep": eia930_deep,
+}
+"""Complete trainings of targets, by name."""
+
+
+def recipe(name: str) -> Training:
+    """The training that a recipe's name stands for.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe {name!r} does not exist; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,157 @@
+"""What a target says about windows: computed once, kept on disk, mapped ever after.
+
+    answers = ask(target, windows, variates_WV=None, asking=Asking(...))
+    answers.patches(index_B)        # after every prefix of a window, then its rollout
+
+The answers about one window are what the target says after each proper prefix of its context, then
+the patches of its own rollout. They are kept in the window's own RevIN units as float16, a tenth of
+a thousandth of a unit off, in a folder named by a digest of all that they depend on.
+
+Shapes: W windows, B batch, T time steps, C variates, V variates drawn, N patches of a context,
+F answers, P patch length.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import timer_xl
+from foredraft import data, provenance
+from foredraft.config import ConfigError
+from foredraft.registry import cache_folder
+from timer_xl import ContextPolicy, Engine, Normalisation, TimerXL, TimerXLConfig, rollout
+
+# The answers do not depend on how many windows are asked about together.
+BATCH = 64
+FILE = "answers.npy"
+
+
+class Asking(NamedTuple):
+    """How a target is asked, and who it is."""
+
+    digest: str
+    """of the target's weights"""
+    ahead: int
+    """patches of the rollout that are kept"""
+    policy: ContextPolicy
+
+
+class Answers:
+    """What the target says about each window, memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        with warnings.catch_warnings():
+            # As for the data itself: a read-only map, about which torch warns.
+            warnings.simplefilter("ignore", UserWarning)
+            self.answers_WFCP = torch.from_numpy(np.load(path, mmap_mode="r"))
+
+    def patches(self, index_B: Tensor) -> Tensor:
+        """The answers [B, F, C, P] about those windows, float32, in RevIN units of the windows."""
+        return self.answers_WFCP[index_B].float()
+
+
+def ask(
+    target: TimerXL,
+    windows: data.Windows,
+    *,
+    variates_WV: Tensor | None,
+    source: str,
+    asking: Asking,
+) -> Answers:
+    """The target's answers about all of `windows`, from the cache if it was asked before.
+
+    The size of what will be written is said on standard error before it is.
+
+    Args:
+        target: on the device where it is to answer.
+        windows: whose contexts are put to it.
+        variates_WV: variates of each window; None for all.
+        source: digest of the data set.
+        asking: how to ask.
+
+    Raises:
+        ConfigError: the answers do not fit on the disk.
+    """
+    facts = {
+        **asking._asdict(),
+        "source": source,
+        "starts": windows.starts_W.tolist(),
+        "variates": None if variates_WV is None else variates_WV.tolist(),
+        "code": provenance.code_version(timer_xl),
+    }
+    folder = cache_folder() / "answers" / provenance.digest(facts)
+    if provenance.is_complete(folder):
+        return Answers(folder / FILE)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Of several workers on this machine one asks; the others wait and find the answers.
+    with provenance.locked(cache_folder()):
+        if not provenance.is_complete(folder):
+            shape = _shape(target.config, windows, variates_WV, ahead=asking.ahead)
+            _announce(shape, folder=folder)
+            with provenance.atomic_directory(folder) as part:
+                _write(part / FILE, target, windows, variates_WV, shape=shape, asking=asking)
+    return Answers(folder / FILE)
+
+
+def _shape(
+    config: TimerXLConfig, windows: data.Windows, variates_WV: Tensor | None, *, ahead: int
+) -> tuple[int, int, int, int]:
+    variates = windows.values_TC.shape[1] if variates_WV is None else variates_WV.shape[1]
+    return len(windows), config.context_patches - 1 + ahead, variates, config.patch
+
+
+def _announce(shape: tuple[int, int, int, int], *, folder: Path) -> None:
+    """Say how much will be written; refuse what does not fit."""
+    size = 2 * int(np.prod(shape))
+    free = shutil.disk_usage(folder.parent).free
+    if size > free:
+        raise ConfigError(
+            f"the target's answers about {shape[0]} windows take {size / 1e6:,.0f} MB, and "
+            f"{folder.parent} has {free / 1e6:,.0f} MB left: set `windows` of the distill stage "
+            "lower, or XDG_CACHE_HOME to a folder with room"
+        )
+    print(
+        f"asking the target about {shape[0]} windows: {size / 1e6:,.0f} MB in {folder}",
+        file=sys.stderr,
+    )
+
+
+def _write(
+    path: Path,
+    target: TimerXL,
+    windows: data.Windows,
+    variates_WV: Tensor | None,
+    *,
+    shape: tuple[int, int, int, int],
+    asking: Asking,
+) -> None:
+    engine = Engine(target)
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for index_B in torch.arange(len(windows)).split(BATCH):
+            variates_BV = None if variates_WV is None else variates_WV[index_B]
+            window_BTC = windows.batch(index_B, variates=variates_BV)
+            context_BTC = window_BTC[:, : target.config.context].to(target.device)
+            answers_BFCP = _answer(engine, context_BTC, asking=asking)
+            file.write(answers_BFCP.cpu().numpy().astype("<f2").tobytes())
+
+
+@torch.no_grad()
+def _answer(target: Engine, context_BTC: Tensor, *, asking: Asking) -> Tensor:
+    """What follows each proper prefix, then the rollout: [B, N - 1 + ahead, C, P], RevIN units."""
+    patch = target.config.patch
+    x_BNCP = context_BTC.unflatten(1, (-1, patch)).transpose(2, 3)
+    normalisation = Normalisation.of(x_BNCP)
+    after_BNCP = target(normalisation.apply(x_BNCP)).mean
+    rolled_BTC = rollout(target, context_BTC, horizon=asking.ahead * patch, policy=asking.policy)
+    rolled_BFCP = normalisation.apply(rolled_BTC.unflatten(1, (-1, patch)).transpose(2, 3))
+    return torch.cat((after_BNCP[:, :-1], rolled_BFCP), dim=1)

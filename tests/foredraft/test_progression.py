@@ -1,0 +1,163 @@
+"""Claims about the ladder of draft quality: what it tells, what it trains, what its page says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foredraft import drafts, ladder_page, progression
+from foredraft.config import Evaluation, Machine, Stage, Training
+from foredraft.ladders import LADDERS, Ladder, Rung, ladder_of
+from timer_xl import TimerXLConfig
+
+DATA = "synthetic-etth:rows=1200"
+MODEL = TimerXLConfig(patch=12, context=48, d_model=32, n_heads=2, d_ff=64)
+
+
+@pytest.fixture(scope="module")
+def climbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ladder of three rungs over a tiny target."""
+    storage = tmp_path_factory.mktemp("ladder")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(storage / "cache"))
+        return climb(storage)
+
+
+def stage(name: str, **changes: object) -> Stage:
+    settings = {"data": DATA, "epochs": 1, "windows_per_epoch": 320, "lr": 2e-3}
+    return Stage.model_validate({"name": name} | settings | changes)
+
+
+def climb(storage: Path) -> Path:
+    machine = Machine(cpus=1, use_gpu=False)
+    target = drafts.obtain(
+        Training(model=MODEL, stages=(stage("scratch"),)),
+        kind="target",
+        storage=storage,
+        machine=machine,
+    )
+    chain = (stage("scratch"), stage("distill", windows=300, epochs=2))
+    ladder = Ladder(
+        name="tiny",
+        target=target.name,
+        rungs=(
+            Rung(name="from scratch", scales=(0.5,), stages=chain[:1]),
+            Rung(name="distilled", scales=(0.5,), stages=chain),
+            Rung(name="best of two", scales=(0.75, 1.0), stages=chain[:1], patches_out=2),
+        ),
+        evaluation=Evaluation(data=DATA, split="test", horizon=48, windows=8),
+        pairs=3,
+    )
+    return progression.climb(ladder, storage=storage, machine=machine, say=lambda text: None)
+
+
+def rows(directory: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = ladder_page.read_ladder(directory)["rows"]
+    return found
+
+
+def test_every_rung_is_told_with_its_target_and_without(climbed: Path) -> None:
+    assert [(row["rung"], row["way"]) for row in rows(climbed)] == [
+        ("target", "target"),
+        *(
+            (rung, way)
+            for rung in ("from scratch", "distilled", "best of two")
+            for way in ("speculation", "draft alone")
+        ),
+    ]
+
+
+def test_one_patch_ahead_speculation_is_the_target_itself(climbed: Path) -> None:
+    target, *others = rows(climbed)
+    for row in others:
+        if row["way"] == "speculation":
+            assert row["near_mse"] == pytest.approx(target["near_mse"], rel=1e-5)
+
+
+def test_the_lenient_rule_of_the_study_accepts_whatever_the_strict_one_does(climbed: Path) -> None:
+    for row in rows(climbed)[1::2]:
+        assert row["acceptance_lenient"] == 1.0
+        assert row["acceptance_strict"] <= row["acceptance_lenient"]  # type: ignore[operator]
+
+
+def test_of_several_scales_the_one_is_shown_that_is_accepted_most_on_validation(
+    climbed: Path,
+) -> None:
+    shown = rows(climbed)[-1]
+    storage = climbed.parents[1]
+    trained = [drafts.open_model(path) for path in drafts.models("draft", storage=storage)]
+    rivals = [m for m in trained if m.config.patches_out == 2]
+    assert len(rivals) == 2
+    best = max(rivals, key=lambda model: model.metrics["acceptance_rate"])
+    chosen = next(model for model in rivals if model.key == shown["key"])
+    assert chosen.metrics["acceptance_rate"] == best.metrics["acceptance_rate"]
+
+
+def test_the_page_holds_every_rung_and_loads_nothing(climbed: Path) -> None:
+    text = ladder_page.write_page(climbed).read_text()
+    for name in ("from scratch", "distilled", "best of two", "draft alone"):
+        assert name in text
+    assert 'src="http' not in text
+
+
+def test_the_report_of_a_study_with_the_ladders_target_holds_the_ladder(climbed: Path) -> None:
+    key = str(rows(climbed)[0]["key"])
+    storage = climbed.parents[1]
+    assert len(ladder_page.ladders_of(key, storage=storage)) == 1
+    assert ladder_page.ladders_of("another", storage=storage) == []
+
+
+def info(**changes: float) -> ladder_page.LadderInfo:
+    step = {
+        "strict": 0.9,
+        "lenient": 1.0,
+        "error": 0.4,
+        "error_alone": 0.5,
+        "speed": 1.5,
+        "low": 1.4,
+        "high": 1.6,
+        "speed_alone": 3.0,
+    }
+    first = ladder_page.Step(name="scratch", **(step | {"strict": 0.1}))
+    last = ladder_page.Step(name="distilled", **(step | changes))
+    return ladder_page.LadderInfo((first, last), target_error=0.4, horizon=720)
+
+
+def said(**changes: float) -> str:
+    return " ".join(ladder_page.ladder_sentences(info(**changes)))
+
+
+def test_a_draft_as_good_as_its_target_makes_the_ladder_say_that_speculation_is_pointless() -> None:
+    assert "speculation is pointless" in said(error_alone=0.4)
+    assert "best of all distilled (mse 0.400 against 0.400" in said(error_alone=0.4)
+
+
+def test_a_target_that_no_draft_reaches_earns_its_cost() -> None:
+    assert "it earns its cost" in said()
+
+
+def test_a_speedup_whose_interval_reaches_down_to_one_is_not_claimed() -> None:
+    slow = ladder_page.LadderInfo(
+        tuple(step._replace(low=0.9) for step in info().steps), target_error=0.4, horizon=720
+    )
+    assert "No rung is established to be faster" in " ".join(ladder_page.ladder_sentences(slow))
+    assert "Speculation is fastest with" in said()
+
+
+def test_the_figure_draws_every_rung_in_every_panel() -> None:
+    figure = ladder_page.ladder_figure(info())
+    assert all(list(trace.y) == ["scratch", "distilled"] for trace in figure.data)
+    assert len({trace.xaxis for trace in figure.data}) == 3
+
+
+@pytest.mark.parametrize("name", sorted(LADDERS))
+def test_a_named_ladder_is_complete_and_survives_json(name: str) -> None:
+    ladder = ladder_of(name)
+    assert Ladder.model_validate(json.loads(ladder.model_dump_json())) == ladder
+
+
+def test_a_ladder_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="ladder 'nothing' does not exist; there are: demo"):
+        ladder_of("nothing")

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
+from foredraft.cli.bank import Drafts
 from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
 from foredraft.cli.ladders import Progression
@@ -33,6 +34,7 @@ Verb = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Progression, subcommand("progression")]
+    | Annotated[Drafts, subcommand("drafts")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Forecast, subcommand("forecast")]

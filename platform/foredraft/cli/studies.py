@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from foredraft.cli.common import Common, Result
+from foredraft.cli.common import STDERR, Common, Result
 from foredraft.config import ConfigError, validated
 from foredraft.study import Study, read_study
 
@@ -111,24 +111,31 @@ class Forecast(Common):
     """
 
     recipe: Path
-    """best.json of a study"""
+    """best.json of a study, or its knee.json"""
     data: str
     """CSV or Parquet file, or a data set's name; its last rows are the context"""
     out: Path
-    """.csv or .parquet: time, variate, mean"""
+    """.csv or .parquet: time, variate, mean, and q10, q50, q90 where the rule samples"""
     horizon: int | None = None
     """time steps; by default the study's"""
     missing: Literal["refuse", "interpolate"] = "refuse"
+    samples: int = 100
+    """forecasts drawn, where the rule samples"""
 
     def run(self) -> Result:
         """Where the forecast is, and how it came about."""
         from foredraft import forecast
 
-        return forecast.write_forecast(
-            self.recipe,
-            self.data,
-            out=self.out,
-            horizon=self.horizon,
-            missing=self.missing,
-            seed=self.seed or 0,
-        )
+        if self.samples < 2:
+            raise ConfigError(f"samples is {self.samples}: quantiles need at least 2")
+        with STDERR.status("forecasting") as status:
+            return forecast.write_forecast(
+                self.recipe,
+                self.data,
+                out=self.out,
+                horizon=self.horizon,
+                missing=self.missing,
+                samples=self.samples,
+                seed=self.seed or 0,
+                progress=lambda done, total: status.update(f"forecast {done} of {total}"),
+            )

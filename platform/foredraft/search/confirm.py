@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from foredraft import evaluate, front, timing
@@ -14,7 +15,7 @@ from foredraft.config import Evaluation
 from foredraft.search import judging
 from foredraft.search.machines import Device, devices, submit
 from foredraft.study import Study
-from timer_xl import Acceptance
+from timer_xl import Acceptance, Plan
 
 TEST_TOLERANCE = 0.01
 """By how much mse_ratio may differ between the search's split and the test split, unflagged."""
@@ -43,13 +44,13 @@ def confirm(
     points = [row for row in rows if row["on_front"]]
     kinds = devices(study.machine)
     for row in points:
-        path, rule = storage / "drafts" / row["draft_key"], rule_of(row)
-        evaluation = evaluation_of(row, study)
-        timings = {kind.name: _time(study, evaluation, path, rule, target, kind) for kind in kinds}
+        path, evaluation = storage / "drafts" / row["draft_key"], evaluation_of(row, study)
+        pair = (path, rule_of(row), plan_of(row), target)
+        timings = {kind.name: _time(study, evaluation, pair, kind) for kind in kinds}
         first = timings[kinds[0].name]
         row.update(first._asdict())
         row["measured"] = json.dumps({name: t._asdict() for name, t in timings.items()})
-        row.update(_on_test(study, evaluation, path, rule, target, row))
+        row.update(_on_test(study, evaluation, pair, row))
         console.print(_in_words(row, first), soft_wrap=True)
     kept = front.on_front([measured_goals(row, study) for row in points])
     for row, keep in zip(points, kept, strict=True):
@@ -58,30 +59,25 @@ def confirm(
             console.print(f"trial {row['number']} fell off the front when it was measured")
 
 
-def _time(
-    study: Study,
-    evaluation: Evaluation,
-    path: Path,
-    rule: Acceptance,
-    target: Path,
-    device: Device,
-) -> timing.Timing:
-    arguments = (study, evaluation, path, rule, target)
-    work = submit(judging.time_pairs, *arguments, machine=study.machine, alone=True, device=device)
+Pair = tuple[Path, Acceptance, Plan | None, Path]
+"""A draft, its rule, the plan of one that adapts, and the target."""
+
+
+def _time(study: Study, evaluation: Evaluation, pair: Pair, device: Device) -> timing.Timing:
+    machine, arguments = study.machine, (study, evaluation, *pair)
+    work = submit(judging.time_pairs, *arguments, machine=machine, alone=True, device=device)
     measured: timing.Timing = ray.get(work)
     return measured
 
 
-def _on_test(
-    study: Study, evaluation: Evaluation, path: Path, rule: Acceptance, target: Path, row: Row
-) -> Row:
+def _on_test(study: Study, evaluation: Evaluation, pair: Pair, row: Row) -> Row:
     """The point's accuracy on the test split, and whether it is not what the search saw."""
     if evaluation.split == "test":
         return {}
     unseen = evaluation.model_copy(
         update={"split": "test", "windows": study.confirm_windows or evaluation.windows}
     )
-    arguments = (study, unseen, path, rule, target)
+    arguments = (study, unseen, *pair)
     judged: evaluate.PairRow = ray.get(submit(judging.judge_on, *arguments, machine=study.machine))
     return {
         "test_acceptance_rate": judged.acceptance_rate,
@@ -112,6 +108,11 @@ def knee(rows: list[Row], study: Study) -> Row | None:
 def rule_of(row: Row) -> Acceptance:
     """The acceptance rule of a row."""
     return Acceptance(**json.loads(row["rule"]))
+
+
+def plan_of(row: Row) -> Plan | None:
+    """The plan of a row whose rule adapts."""
+    return TypeAdapter(Plan).validate_json(row["plan"]) if row.get("plan") else None
 
 
 def evaluation_of(row: Row, study: Study) -> Evaluation:

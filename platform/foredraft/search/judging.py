@@ -21,7 +21,7 @@ from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.examine import Examiner
 from foredraft.search.machines import threads
 from foredraft.study import OBJECTIVES, Study
-from timer_xl import Acceptance, Engine, checkpoint, cost
+from timer_xl import Acceptance, Engine, Plan, checkpoint, cost
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
@@ -67,6 +67,8 @@ class Judged(NamedTuple):
     """on which the row was counted; 0 for the closed form"""
     stopped: str | None
     """why it was not judged on all windows, or None where it was"""
+    plan: Plan | None
+    """of a rule that adapts: what the passes cost, and the closed form's pass rates"""
 
 
 def train_model(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
@@ -120,6 +122,9 @@ def judge(
         patch=target.config.patch,
     )
 
+    expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=target.config.patch)
+    plan = Plan(prepared.costs, tuple(expected.pass_rates)) if rule.adapt else None
+
     def on(part: Bench) -> Judged:
         row = evaluate.judge_pair(
             target,
@@ -128,15 +133,15 @@ def judge(
             part.windows,
             evaluation=evaluation,
             alone_WHC=part.alone_WHC,
+            plan=plan,
             seed=study.seed,
         )
-        return Judged(row, predict(row), len(part.windows.truth_WHC), None)
+        return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan)
 
     total = len(bench.windows.truth_WHC)
     if not 0 < study.few_windows < total:
         return on(bench)
-    row = closed_form.expected_row(prepared.distances_WSKC, rule, steps=target.config.patch)
-    judged = Judged(row, predict(row), 0, None)
+    judged = Judged(expected, predict(expected), 0, None, plan)
     for part in (bench.few(study.few_windows), bench):
         stopped = why_stop(judged, study, best, target_mse=bench.accuracy.mse)
         if stopped:
@@ -168,7 +173,12 @@ def why_stop(
 
 
 def time_pairs(
-    study: Study, evaluation: Evaluation, path: Path, rule: Acceptance, target: Path
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    rule: Acceptance,
+    plan: Plan | None,
+    target: Path,
 ) -> timing.Timing:
     """The measured speedup; to be run on an otherwise idle machine."""
     alone = _open(target, evaluation, study.machine)
@@ -179,11 +189,17 @@ def time_pairs(
         evaluate.draw_windows(evaluation, alone.config),
         evaluation=evaluation,
         pairs=study.confirm_pairs,
+        plan=plan,
     )
 
 
 def judge_on(
-    study: Study, evaluation: Evaluation, path: Path, rule: Acceptance, target: Path
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    rule: Acceptance,
+    plan: Plan | None,
+    target: Path,
 ) -> PairRow:
     """The pair on another split than the search saw."""
     bench = open_bench(evaluation, target, study.machine)
@@ -194,6 +210,7 @@ def judge_on(
         bench.windows,
         evaluation=evaluation,
         alone_WHC=bench.alone_WHC,
+        plan=plan,
         seed=study.seed,
     )
 

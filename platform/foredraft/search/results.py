@@ -135,6 +135,7 @@ def _recipe(
         "rule": rule,
         "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
         "evaluation": confirm.evaluation_of(row, study).model_dump(mode="json"),
+        "plan": json.loads(row["plan"]) if row.get("plan") else None,
         "reads": {
             "patch": target.config.patch,
             "context": target.config.context,

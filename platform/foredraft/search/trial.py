@@ -135,6 +135,7 @@ def _row(judged: judging.Judged) -> dict[str, Any]:
         "lists": json.dumps({name: counted[name] for name in LISTS}),
         "windows": judged.windows,
         "stopped": judged.stopped,
+        "plan": json.dumps(asdict(judged.plan)) if judged.plan else None,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +70,8 @@ class Judged(NamedTuple):
     """why it was not judged on all windows, or None where it was"""
     plan: Plan | None
     """of a rule that adapts: what the passes cost, and the closed form's pass rates"""
+    seconds: float
+    """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
 
 
 def train_model(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
@@ -113,6 +116,7 @@ def judge(
     best: Sequence[front.Point],
 ) -> Judged:
     """What the rule makes of the pair, stage by stage; `best` is the front when the trial began."""
+    began = time.perf_counter()
     target, draft = (_open(p, evaluation, study.machine) for p in (bench.target, path))
     predict = functools.partial(
         evaluate.predict,
@@ -136,12 +140,13 @@ def judge(
             plan=plan,
             seed=study.seed,
         )
-        return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan)
+        seconds = time.perf_counter() - began
+        return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan, seconds)
 
     total = len(bench.windows.truth_WHC)
     if not 0 < study.few_windows < total:
         return on(bench)
-    judged = Judged(expected, predict(expected), 0, None, plan)
+    judged = Judged(expected, predict(expected), 0, None, plan, time.perf_counter() - began)
     for part in (bench.few(study.few_windows), bench):
         stopped = why_stop(judged, study, best, target_mse=bench.accuracy.mse)
         if stopped:

@@ -134,6 +134,7 @@ def _row(judged: judging.Judged) -> dict[str, Any]:
         **{name: value for name, value in numbers.items() if name not in odd},
         "lists": json.dumps({name: counted[name] for name in LISTS}),
         "windows": judged.windows,
+        "judging_s": judged.seconds,
         "stopped": judged.stopped,
         "plan": json.dumps(asdict(judged.plan)) if judged.plan else None,
     }

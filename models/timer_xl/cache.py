@@ -28,13 +28,8 @@ class KeyValueCache:
         device: torch.device,
     ) -> None:
         shape = (num_layers, 2, batch, heads, tokens, head_width)
-        # Zeroed, because masked keys still enter the softmax as 0 * value, and 0 * NaN is NaN.
-        self.store_L2BHSE = torch.zeros(shape, dtype=dtype, device=device)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that one sample has room for."""
-        return self.store_L2BHSE.shape[4]
+        self.store_L2BHSE = torch.empty(shape, dtype=dtype, device=device)
+        self.tokens_made = 0  # of every sample: written, or zero
 
     def write(self, layer: int, new_2BHSE: Tensor, *, start: int | Tensor, stop: int) -> Tensor:
         """Keys and values [2, B, H, stop, E] after writing the new ones at token `start`.
@@ -50,9 +45,12 @@ class KeyValueCache:
         if isinstance(start, int):
             stored_2BHSE[:, :, :, start : start + num_new] = new_2BHSE
         else:
+            # What a sample does not write is masked, but enters as 0 * value, and 0 * NaN is NaN.
+            self.store_L2BHSE[..., self.tokens_made : stop, :] = 0
             token_BS = start[:, None] + torch.arange(num_new, device=start.device)
             token_2BHSE = token_BS[None, :, None, :, None].expand_as(new_2BHSE)
             stored_2BHSE.scatter_(3, token_2BHSE, new_2BHSE)
+        self.tokens_made = max(self.tokens_made, stop)
         return stored_2BHSE[:, :, :, :stop]
 
     def select(self, index_A: Tensor) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foredraft import data, drafts, provenance, train
-from foredraft.config import ConfigError, Stage, Training
+from foredraft.config import Stage, Training
 from foredraft.search import target_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.study import Study
@@ -38,22 +38,19 @@ def of(study: Study, *, storage: Path) -> Plan:
         architecture, path, first = drafts.open_model(target).config, target, []
     study.check_target(architecture)
     trainings = study.drafts_of(architecture, path=path)
-    if not provenance.is_complete(path) and any(_is_taught(t) for t in trainings):
-        raise ConfigError(
-            "a draft is distilled from a target that is not trained yet: train it first "
-            "(foredraft train target), as its answers are a part of the cost"
-        )
     planned = [_line(training, kind="draft", storage=storage) for training in trainings]
+    untimed = sum(line["training_s"] is None for line in planned)
     return {
         "study": study.model_dump(mode="json", exclude={"target", "draft"}),
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
         "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
         "distinct_drafts": len(planned),
-        "training_s": round(sum(p["training_s"] for p in (*first, *planned)), 1),
+        "training_s": round(sum(p["training_s"] or 0.0 for p in (*first, *planned)), 1),
         "training_note": (
             f"at most, on {threads} threads of this machine: timed over "
             f"{TIMED_STEPS} steps each; early stopping may save some of it"
+            + (f"; {untimed} wait for their teacher and are not counted" if untimed else "")
         ),
     }
 
@@ -63,16 +60,20 @@ def _is_taught(training: Training) -> bool:
 
 
 def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
-    """One line of the plan: a model, whether it is in the bank, and what training it costs."""
-    path = drafts.directory_of(training, kind=kind, storage=storage)
-    known = provenance.is_complete(path)
+    """One line of the plan: a model, whether it is in the bank, and what training it costs.
+
+    A draft that is distilled has neither key nor cost before its target is there.
+    """
+    waits = _is_taught(training) and not provenance.is_complete(Path(str(training.target)))
+    path = None if waits else drafts.directory_of(training, kind=kind, storage=storage)
+    known = path is not None and provenance.is_complete(path)
     return {
-        "key": path.name,
+        "key": path.name if path else None,
         **{name: getattr(training.model, name) for name in ARCHITECTURE},
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,
-        "training_s": 0.0 if known else round(_seconds(training), 1),
+        "training_s": None if waits else 0.0 if known else round(_seconds(training), 1),
     }
 
 

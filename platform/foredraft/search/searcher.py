@@ -54,9 +54,10 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
             directions=directions,
             load_if_exists=True,
         )
-    except (ImportError, ModuleNotFoundError) as error:
+    except ImportError as error:
         raise ConfigError(
-            f"database {redacted(url)} needs a driver: pip install it: {error}"
+            f"database {redacted(url)}: its driver is not installed; "
+            "for postgresql:// pip install 'psycopg[binary]'"
         ) from error
     except Exception as error:
         first_line = str(error).strip().split("\n", 1)[0]

@@ -1,23 +1,17 @@
-"""Every run as one frozen, typed tree: trainings, drafts, studies. Unknown keys are refused.
+"""Every run as one frozen, typed tree: trainings, machines, evaluations. Unknown keys are refused.
 
-A study is read from one YAML file; complete trainings by name are in `foredraft.recipes`.
-
-    study = read_study(Path("search_spaces/etth1.yaml"))
+Complete trainings by name are in `foredraft.recipes`; a study (`foredraft.study`) holds several.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
-import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from timer_xl import Acceptance, ContextPolicy, TimerXLConfig
+from timer_xl import ContextPolicy, TimerXLConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -176,120 +170,10 @@ class Machine(Settings):
     cpus: Count | None = None
     """threads of a task; null for all of one machine's"""
     use_gpu: bool | None = None
-    """null finds out by itself"""
-    concurrency: Count = 1
-    """trials under way at once; they share the machine"""
-
-
-class FloatDimension(Settings):
-    """A searched real number."""
-
-    type: Literal["float"]
-    low: float
-    high: float
-    step: Positive | None = None
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> FloatDimension:
-        _check_range(self.low, self.high, log=self.log, step=self.step)
-        return self
-
-    @property
-    def values(self) -> list[float] | None:
-        """Every value, or None where there is a continuum."""
-        if self.step is None:
-            return None
-        count = int((self.high - self.low) / self.step + 1e-9) + 1
-        return [round(self.low + i * self.step, 10) for i in range(count)]
-
-    @property
-    def ends(self) -> list[float]:
-        """The lowest and the highest value."""
-        return [self.low, self.high]
-
-
-class IntDimension(Settings):
-    """A searched whole number."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    step: Count = 1
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _is_a_range(self) -> IntDimension:
-        _check_range(self.low, self.high, log=self.log, step=self.step if self.step > 1 else None)
-        return self
-
-    @property
-    def values(self) -> list[int]:
-        """Every value."""
-        return list(range(self.low, self.high + 1, self.step))
-
-    @property
-    def ends(self) -> list[int]:
-        """The lowest and the highest value."""
-        return [self.low, self.high]
-
-
-class ChoiceDimension(Settings):
-    """A searched choice."""
-
-    type: Literal["categorical"]
-    choices: Annotated[list[str | int | float | bool | None], Field(min_length=1)]
-
-    @property
-    def values(self) -> list[Any]:
-        """Every value."""
-        return self.choices
-
-    @property
-    def ends(self) -> list[Any]:
-        """Every value: none is between two others."""
-        return self.choices
-
-
-Dimension = Annotated[FloatDimension | IntDimension | ChoiceDimension, Field(discriminator="type")]
-
-# What a dimension may be called: of the draft, and of the acceptance rule.
-DRAFT_DIMENSIONS = ("scale", "patches_out")
-ACCEPTANCE_DIMENSIONS = (
-    "rule",
-    "sigma",
-    "bias",
-    "mse_tol",
-    "lookahead",
-    "propose",
-    "emit",
-    "scope",
-    "quorum",
-)
-
-
-class DraftPlan(Settings):
-    """How the drafts of a study are trained; what is searched overrides it."""
-
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    scale: Positive = 0.7
-    """of the target"""
-    patches_out: Count = 1
-    """patches that one pass of the draft emits"""
-    seed: int = 0
-    dtype: Literal["fp32", "bf16"] = "bf16"
-
-    def training(
-        self, target: TimerXLConfig, *, path: Path, scale: float, patches_out: int
-    ) -> Training:
-        """The training of the draft at `scale` of `target`, whose directory is `path`."""
-        return Training(
-            model=target.scaled(scale, patches_out=patches_out),
-            stages=self.stages,
-            target=str(path),
-            seed=self.seed,
-            dtype=self.dtype,
-        )
+    """null uses a GPU where there is one"""
+    concurrency: Count | None = None
+    """trials under way at once, which share the machine; null for one per device (GPU, or node
+    without one)"""
 
 
 class Evaluation(Settings):
@@ -308,94 +192,6 @@ class Evaluation(Settings):
     dtype: Literal["fp32", "bf16"] = "fp32"
     """of the weights while decoding"""
     missing: Literal["refuse", "interpolate"] = "refuse"
-
-
-class Study(Settings):
-    """A joint search over drafts and acceptance rules: one YAML file."""
-
-    name: Name
-    target: Training | str
-    """a training, a recipe's name, or the directory or key of a trained target"""
-    draft: DraftPlan
-    evaluation: Evaluation
-    acceptance: dict[str, Any] = {}
-    """fields of the acceptance rule that are not searched"""
-    dimensions: Annotated[dict[str, Dimension], Field(min_length=1)]
-    """what is searched, by name"""
-    trials: Count = 40
-    budget: Positive = 1.01
-    """largest mse_ratio (speculation's mse over the target's own) of a trial that may be chosen"""
-    startup_trials: Count = 10
-    """trials drawn at random before the sampler models them"""
-    confirm_pairs: Count = 20
-    """timed pairs per point of the front, when the search has ended"""
-    seed: int = 0
-    machine: Machine = Machine()
-
-    @model_validator(mode="after")
-    def _holds_together(self) -> Study:
-        known = (*DRAFT_DIMENSIONS, *ACCEPTANCE_DIMENSIONS)
-        for name in self.dimensions:
-            if name not in known:
-                raise ValueError(f"dimensions.{name} does not exist; known are {', '.join(known)}")
-            if name in self.acceptance:
-                raise ValueError(f"acceptance.{name} is fixed and dimensions.{name} searches it")
-        for ends in self._corners():
-            self.rule(ends)
-        return self
-
-    def _corners(self) -> Iterator[dict[str, Any]]:
-        """The extreme settings: a rule that cannot be built is one of these already."""
-        names = list(self.dimensions)
-        ends = (self.dimensions[name].ends for name in names)
-        for values in itertools.product(*ends):
-            yield dict(zip(names, values, strict=True))
-
-    def rule(self, settings: dict[str, Any]) -> Acceptance:
-        """The acceptance rule of one trial's settings.
-
-        Raises:
-            ValueError: a field that the rule lacks, does not know or has no use for.
-        """
-        searched = {k: v for k, v in settings.items() if k in ACCEPTANCE_DIMENSIONS}
-        try:
-            return Acceptance(**{**self.acceptance, **searched})
-        except TypeError as error:
-            raise ValueError(f"acceptance: {error}") from error
-
-    def draft_training(
-        self, target: TimerXLConfig, settings: dict[str, Any], *, path: Path
-    ) -> Training:
-        """The training of the draft of one trial's settings; the target's directory is `path`."""
-        return self.draft.training(
-            target,
-            path=path,
-            scale=float(settings.get("scale", self.draft.scale)),
-            patches_out=int(settings.get("patches_out", self.draft.patches_out)),
-        )
-
-
-def read_study(path: Path) -> Study:
-    """The study of a YAML file.
-
-    Raises:
-        ConfigError: the file is missing, is no YAML, or says something that cannot be run.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: give the path of a study's YAML file")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise ConfigError(
-            f"{path} is not YAML: {getattr(error, 'problem', error)}{line}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} is empty or no mapping: a study has at least a name and dimensions"
-        )
-    return validated(Study, content, source=str(path))
 
 
 def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) -> SettingsT:
@@ -425,16 +221,13 @@ _UNION_TAGS = {"Training", "str", "float", "int", "categorical"}
 
 
 def _closest(field: str, kind: type[Settings]) -> str:
-    parts = (kind, *Settings.__subclasses__())
+    parts = (kind, *_descendants(Settings))
     names = sorted({name for part in parts for name in part.model_fields})
     near = difflib.get_close_matches(field.rsplit(".", 1)[-1], names, n=1)
     return f"did you mean {near[0]}?" if near else "remove it"
 
 
-def _check_range(low: float, high: float, *, log: bool, step: float | None) -> None:
-    if not (math.isfinite(low) and math.isfinite(high)) or low > high:
-        raise ValueError(f"the range {low} to {high} is empty: low must not be above high")
-    if log and low <= 0:
-        raise ValueError(f"low is {low}: a logarithmic range starts above 0")
-    if log and step:
-        raise ValueError(f"step is {step}: a logarithmic range has no steps")
+def _descendants(kind: type[Settings]) -> Iterator[type[Settings]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _descendants(child)

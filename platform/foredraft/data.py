@@ -127,6 +127,12 @@ class Dataset:
     folder: Path = field(repr=False)
     """where the parsed form is cached"""
 
+    @property
+    def step(self) -> str | None:
+        """The commonest time between two rows, such as 'h' or '15min'; None without times."""
+        step: str | None = _rhythm(self.time)["frequency"]
+        return step
+
     def standardised(self) -> Tensor:
         """float32 [T, C], (values - mean) / deviation; computed once, then memory-mapped."""
         path = self.folder / f"standardised-{_range_name(self.splits['train'])}.npy"

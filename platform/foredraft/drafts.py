@@ -10,18 +10,15 @@ whose first stages are a model of the bank goes on from that one.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import timer_xl.config
 import timer_xl.model
-from foredraft import data, lessons, losses, provenance, teacher, train
+from foredraft import claims, data, lessons, losses, provenance, teacher, train
 from foredraft.config import ConfigError, Machine, Training
 from timer_xl import TimerXL, TimerXLConfig
 from timer_xl import checkpoint as weights
@@ -88,6 +85,31 @@ def obtain(
     directory = directory_of(training, kind=kind, storage=storage)
     if provenance.is_complete(directory):
         return directory
+    with claims.held(storage / "claims" / directory.name):
+        if not provenance.is_complete(directory):
+            _make(
+                directory,
+                training,
+                kind=kind,
+                storage=storage,
+                machine=machine,
+                log=log,
+                examine=examine,
+            )
+    return directory
+
+
+def _make(
+    directory: Path,
+    training: Training,
+    *,
+    kind: Kind,
+    storage: Path,
+    machine: Machine,
+    log: train.Log | None,
+    examine: train.Examine | None,
+) -> None:
+    """Train the model, whose claim is ours, into its directory."""
     work = storage / "training" / directory.name
     begun = _begun(training, kind=kind, storage=storage)
     board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
@@ -115,7 +137,6 @@ def obtain(
         _write(draft, trained, training, kind=kind)
     shutil.rmtree(work, ignore_errors=True)
     work.with_suffix(".jsonl").unlink(missing_ok=True)
-    return directory
 
 
 def _begun(training: Training, *, kind: Kind, storage: Path) -> train.Begun | None:
@@ -183,38 +204,6 @@ def find(reference: str, *, kind: Kind, storage: Path) -> Path:
 def models(kind: Kind, *, storage: Path) -> list[Path]:
     """The finished models of one kind in a storage."""
     return [p for p in sorted((storage / f"{kind}s").glob("*")) if provenance.is_complete(p)]
-
-
-class Once:
-    """Does each keyed piece of work once, whoever asks; meant as a Ray actor that holds no CPU.
-
-    Those who ask for work that is under way wait for it. Work that fails tells the one who asked
-    first, and is done again for the next: a failure is never kept.
-    """
-
-    def __init__(self) -> None:
-        self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.results: dict[str, Any] = {}
-
-    async def get(
-        self,
-        key: str,
-        work: Callable[..., Any],
-        arguments: Sequence[Any],
-        resources: dict[str, Any],
-    ) -> Any:
-        """What `work(*arguments)` gives as a Ray task with these resources, or gave before."""
-        import ray
-
-        async with self.locks[key]:
-            if key not in self.results:
-                task = ray.remote(work).options(max_retries=2, **resources)
-                self.results[key] = await task.remote(*arguments)
-        return self.results[key]
-
-    async def done(self) -> list[str]:
-        """Keys of the work that was done, in order."""
-        return list(self.results)
 
 
 def _write(directory: Path, trained: train.Trained, training: Training, *, kind: Kind) -> None:

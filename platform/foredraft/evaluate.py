@@ -20,6 +20,7 @@ from foredraft.config import Evaluation
 from timer_xl import (
     Acceptance,
     Engine,
+    Plan,
     Speculation,
     TimerXL,
     TimerXLConfig,
@@ -113,6 +114,7 @@ def judge_pair(
     *,
     evaluation: Evaluation,
     alone_WHC: Tensor,
+    plan: Plan | None = None,
     seed: int = 0,
 ) -> PairRow:
     """Acceptance and accuracy of speculation over all windows.
@@ -123,6 +125,7 @@ def judge_pair(
         windows: to forecast.
         evaluation: horizon and context policy.
         alone_WHC: the target's own forecasts of the same windows.
+        plan: of a rule that adapts.
         seed: of the rules that draw.
     """
     generator = torch.Generator(device=target.device).manual_seed(seed)
@@ -134,6 +137,7 @@ def judge_pair(
             horizon=evaluation.horizon,
             acceptance=rule,
             policy=evaluation.policy,
+            plan=plan,
             generator=generator,
         )
         for context_BTC in windows.context_WTC.split(ACCURACY_BATCH)
@@ -165,13 +169,17 @@ def _rate(runs: list[Speculation]) -> float:
 def predict(
     row: PairRow, costs: cost.PassCosts, *, rule: Acceptance, evaluation: Evaluation, patch: int
 ) -> float:
-    """The speedup that the cost model predicts for what `judge_pair` counted."""
+    """The speedup that the cost model predicts for what `judge_pair` counted.
+
+    A rule that adapts is granted the best lookahead up to its own; where none pays it goes alone.
+    """
     patches = -(-evaluation.horizon // patch)
-    return cost.predicted_speedup(
-        costs,
-        row.pass_rates,
-        lookahead=min(rule.lookahead, len(row.pass_rates), max(1, patches - 1)),
-        patches=patches,
-        renorm_every=evaluation.policy.renorm_every,
-        batch=evaluation.batch,
-    )
+    lookahead = min(rule.lookahead, len(row.pass_rates), max(1, patches - 1))
+    horizon = {
+        "patches": patches,
+        "renorm_every": evaluation.policy.renorm_every,
+        "batch": evaluation.batch,
+    }
+    if rule.adapt:
+        return Plan(costs, tuple(row.pass_rates[:lookahead])).best(**horizon)[1]
+    return cost.predicted_speedup(costs, row.pass_rates, lookahead=lookahead, **horizon)

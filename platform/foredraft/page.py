@@ -79,6 +79,7 @@ METRICS: dict[str, tuple[str, Callable[[object], str]]] = {
     "mse": ("mse", lambda v: number(v, digits=4)),
     "mae": ("mae", lambda v: number(v, digits=4)),
     "mse_ratio": ("mse ratio", number),
+    "test_mse_ratio": ("on test", number),
     "deviation": ("deviation", lambda v: number(v, digits=5)),
     "parameters": ("parameters", quantity),
     "seconds": ("took", lambda v: number(v, digits=1, unit=" s")),
@@ -92,6 +93,7 @@ FRONT_METRICS = (
     "measured",
     "mse",
     "mse_ratio",
+    "test_mse_ratio",
     "deviation",
 )
 
@@ -148,7 +150,13 @@ def measured_text(row: Row) -> str:
     if row.get("speedup") is None:
         return "–"
     low, high = number(row.get("speedup_low"), digits=2), number(row.get("speedup_high"), digits=2)
-    return f"{number(row['speedup'], digits=2, unit='×')} [{low}, {high}]"
+    fell = ", fell off the front" if row.get("confirmed") is False else ""
+    return f"{number(row['speedup'], digits=2, unit='×')} [{low}, {high}]{fell}"
+
+
+def test_text(row: Row) -> str:
+    """The error ratio on the test split, marked where it is not what the search saw."""
+    return number(row.get("test_mse_ratio")) + (" (differs)" if row.get("test_differs") else "")
 
 
 def draft_text(row: Row) -> str:
@@ -195,10 +203,13 @@ def _front_row(row: Row, varied: Sequence[str]) -> tuple[str, ...]:
         settings,
         draft_text(row),
         *(
-            measured_text(row) if name == "measured" else METRICS[name][1](row.get(name))
+            OWN_TEXTS[name](row) if name in OWN_TEXTS else METRICS[name][1](row.get(name))
             for name in FRONT_METRICS
         ),
     )
+
+
+OWN_TEXTS = {"measured": measured_text, "test_mse_ratio": test_text}
 
 
 def _setting_place(name: str) -> tuple[int, str]:

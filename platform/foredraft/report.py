@@ -22,7 +22,7 @@ from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from foredraft import ladder_page, page
+from foredraft import ladder_page, page, quality_page
 from foredraft.page import (
     Row,
     Tile,
@@ -54,7 +54,8 @@ READING = {
         "Each dot is a trial: to the right the target accepts more of what the draft proposes, "
         "upwards the forecast gets faster. Hollow dots cost more accuracy than the study allows. "
         "No trial on the orange line can gain in one direction without losing in the other; "
-        "diamonds are trials of the front, timed for real. The bars at the right are the drafts "
+        "diamonds are trials of the front, timed for real, and hollow where another measured one "
+        "is better in everything. The bars at the right are the drafts "
         "without any target."
     ),
     "accuracy": (
@@ -78,6 +79,7 @@ class Study:
     """What a study directory holds; parts that are not written yet are empty."""
 
     name: str
+    path: Path
     resolved: Row
     trials: pd.DataFrame
     best: Row
@@ -102,6 +104,8 @@ class Point(NamedTuple):
     feasible: bool
     on_front: bool
     hover: str
+    confirmed: bool = True
+    """false where another point of the front is better in everything once both are measured"""
 
 
 class DraftAlone(NamedTuple):
@@ -200,6 +204,7 @@ def read_study(study_dir: Path) -> Study:
     ladders = ladder_page.ladders_of(target, storage=study_dir.resolve().parents[1])
     return Study(
         name=study_dir.resolve().name,
+        path=study_dir,
         resolved=yaml.safe_load((study_dir / "study.yaml").read_text()) or {},
         trials=_read_table(study_dir / "trials.parquet"),
         best=_read_json(study_dir / "best.json"),
@@ -238,6 +243,7 @@ def points_info(trials: pd.DataFrame) -> tuple[Point, ...]:
             feasible=is_feasible(row),
             on_front=bool(row.get("on_front")),
             hover=hover_text(row),
+            confirmed=row.get("confirmed") is not False,
         )
         for row in ended
         if row.get("acceptance_rate") is not None and row.get("predicted_speedup") is not None
@@ -660,7 +666,11 @@ def _add_measured(figure: go.Figure, chosen: Sequence[tuple[Point, float | None]
         x=[x for _, x in chosen],
         y=speeds,
         mode="markers",
-        marker={**diamond, **_paint([point.scale for point, _ in chosen])},
+        marker={
+            **diamond,
+            **_paint([point.scale for point, _ in chosen]),
+            "symbol": ["diamond" if p.confirmed else "diamond-open" for p, _ in chosen],
+        },
         **_keyed(figure, "measured (95 % interval)", diamond),
         error_y={
             "type": "data",
@@ -925,6 +935,10 @@ def _figure_sections(study: Study) -> list[str]:
         if len(settings.axes) > 1:
             figure = settings_figure(settings)
             sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
+    quality = quality_page.quality_info(study.path)
+    if quality.studies:
+        figure = _dress(quality_page.quality_figure(quality), 380, ())
+        sections.append(quality_page.section(figure, quality))
     if len(study.curves):
         curves = curves_figure(curves_info(study.curves))
         sections.append(

@@ -1,4 +1,4 @@
-"""One real Ray for all tests of the platform."""
+"""A real Ray for the tests of a module; each ends its own, as another may start a cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     import ray
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
+from foredraft.cli.bank import Drafts
 from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
 from foredraft.cli.ladders import Progression
@@ -24,6 +25,7 @@ from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
 from foredraft.config import ConfigError
 from foredraft.data import DataError
+from foredraft.study import StudyStopped
 
 Verb = (
     Annotated[Data, subcommand("data")]
@@ -32,6 +34,7 @@ Verb = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Progression, subcommand("progression")]
+    | Annotated[Drafts, subcommand("drafts")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Forecast, subcommand("forecast")]
@@ -52,6 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"foredraft: {error}", file=sys.stderr)
         sys.exit(2)
+    except StudyStopped as stopped:
+        print(f"foredraft: {stopped}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("foredraft: stopped", file=sys.stderr)
         sys.exit(130)

@@ -9,8 +9,9 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from foredraft.cli.common import Common, Result
-from foredraft.config import ConfigError, read_study, validated
+from foredraft.cli.common import STDERR, Common, Result
+from foredraft.config import ConfigError, validated
+from foredraft.study import Study, read_study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +21,24 @@ class Search(Common):
     For example:
 
         foredraft search search_spaces/demo.yaml
+        foredraft search search_spaces/etth1.yaml --dry-run
         foredraft search search_spaces/etth1.yaml --trials 60 --storage /mnt/team
+        foredraft search search_spaces/etth1.yaml --trials 90 --storage /mnt/team --resume
+        foredraft search search_spaces/etth1.yaml --name etth1-random --sampler random
     """
 
     study: Positional[Path]
     """a study's YAML file"""
     trials: int | None = None
     """instead of the study's own number"""
+    name: str | None = None
+    """instead of the study's own: the same search again, beside the first"""
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] | None = None
+    """instead of the study's own"""
+    dry_run: bool = False
+    """say what would be searched, how many drafts that is and what training them costs"""
+    resume: bool = False
+    """go on with a study that was interrupted, or that is to have more trials"""
     replace: bool = False
     """start anew where a study of that name exists"""
     verbose: bool = False
@@ -36,12 +48,17 @@ class Search(Common):
         """Where the report is, and the choice."""
         from foredraft import report, search
 
-        study = read_study(self.study)
-        changes = {"trials": self.trials, "seed": self.seed}
-        changed = study.model_dump() | {k: v for k, v in changes.items() if v is not None}
-        study = validated(type(study), changed, source=str(self.study))
+        study = self._study()
+        if self.dry_run:
+            from foredraft.search import plan
+
+            return plan.of(study, storage=self.storage)
         directory = search.run(
-            study, storage=self.storage, replace=self.replace, verbose=self.verbose
+            study,
+            storage=self.storage,
+            replace=self.replace,
+            resume=self.resume,
+            verbose=self.verbose,
         )
         page = report.write_report(directory)
         best = directory / "best.json"
@@ -50,6 +67,13 @@ class Search(Common):
             "report": str(page),
             "best": json.loads(best.read_text()) if best.exists() else None,
         }
+
+    def _study(self) -> Study:
+        """The study of the file, with what the command line changes."""
+        study = read_study(self.study)
+        said = {name: getattr(self, name) for name in ("name", "trials", "sampler", "seed")}
+        changes = {name: value for name, value in said.items() if value is not None}
+        return validated(Study, study.model_dump() | changes, source=str(self.study))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +111,31 @@ class Forecast(Common):
     """
 
     recipe: Path
-    """best.json of a study"""
+    """best.json of a study, or its knee.json"""
     data: str
     """CSV or Parquet file, or a data set's name; its last rows are the context"""
     out: Path
-    """.csv or .parquet: time, variate, mean"""
+    """.csv or .parquet: time, variate, mean, and q10, q50, q90 where the rule samples"""
     horizon: int | None = None
     """time steps; by default the study's"""
     missing: Literal["refuse", "interpolate"] = "refuse"
+    samples: int = 100
+    """forecasts drawn, where the rule samples"""
 
     def run(self) -> Result:
         """Where the forecast is, and how it came about."""
         from foredraft import forecast
 
-        return forecast.write_forecast(
-            self.recipe,
-            self.data,
-            out=self.out,
-            horizon=self.horizon,
-            missing=self.missing,
-            seed=self.seed or 0,
-        )
+        if self.samples < 2:
+            raise ConfigError(f"samples is {self.samples}: quantiles need at least 2")
+        with STDERR.status("forecasting") as status:
+            return forecast.write_forecast(
+                self.recipe,
+                self.data,
+                out=self.out,
+                horizon=self.horizon,
+                missing=self.missing,
+                samples=self.samples,
+                seed=self.seed or 0,
+                progress=lambda done, total: status.update(f"forecast {done} of {total}"),
+            )

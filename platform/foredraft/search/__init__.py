@@ -1,0 +1,215 @@
+"""The joint study: Ray Tune and Optuna over draft scale and acceptance, each draft trained once.
+
+    directory = run(read_study(Path("search_spaces/etth1.yaml")), storage=Path("runs"))
+
+A trial is a coordinator that holds no CPU and no GPU (trial). It asks for its draft, which is
+trained as a task of its own if nobody had it before; has the pair judged as another task, in stages
+that end early for the hopeless (judging); and reports to Optuna, whose storage keeps all
+(searcher).
+Inside the search speed is what the cost model predicts from passes timed while the machine was
+otherwise idle, so that trials may share it. At the end every point of the front is timed for real
+(confirm).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import yaml
+from ray import tune
+from rich.console import Console
+
+from foredraft import claims, drafts, evaluate, provenance
+from foredraft.config import ConfigError, Training
+from foredraft.recipes import RECIPES, recipe
+from foredraft.search import confirm, judging, once, results, warm
+from foredraft.search.machines import concurrency, connect, dashboard, submit
+from foredraft.search.progress import Bar, Board
+from foredraft.search.searcher import OptunaSearcher, open_record, reported
+from foredraft.search.trial import COORDINATOR, Coordinator, Job
+from foredraft.study import Study, StudyStopped
+
+__all__ = ["connect", "run", "target_of"]
+
+# What may differ when a study goes on: how much of it, and on what machine.
+MAY_CHANGE = {"trials", "machine", "confirm_pairs", "confirm_windows"}
+
+
+def run(
+    study: Study,
+    *,
+    storage: Path,
+    replace: bool = False,
+    resume: bool = False,
+    verbose: bool = False,
+) -> Path:
+    """The directory of the finished study: trials, front, choice, references, curves.
+
+    Args:
+        study: what to search.
+        storage: directory of all artefacts.
+        replace: start anew where a study of that name exists.
+        resume: go on with one that was interrupted, or that now asks for more trials.
+        verbose: show Ray Tune's own tables.
+
+    Raises:
+        ConfigError: the study exists already, or something that it names does not.
+        DataError: its data cannot be read.
+        StudyStopped: the same error three times in a row, or an interruption.
+    """
+    storage = storage.resolve()  # every trial has a working directory of its own
+    directory = storage / "studies" / study.name
+    _check_directory(study, directory, replace=replace, resume=resume)
+    target_training = target_of(study, storage)
+    if isinstance(target_training, Training):
+        study.check_target(target_training.model)
+    console = Console(stderr=True)
+    with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
+        connect()
+        if address := dashboard():
+            console.print(f"Ray dashboard: {address}")
+        _open_directory(study, directory, replace=replace)
+        target = _obtain_target(study, target_training, storage, console)
+        _check_drafts(study, target, storage)
+        work = submit(
+            judging.open_bench, study.evaluation, target.path, study.machine, machine=study.machine
+        )
+        accuracy: evaluate.Accuracy = ray.get(work).accuracy
+        console.print(f"target {target.key}: mse {accuracy.mse:.4f} alone")
+        record = _search(study, storage, directory, target, console, verbose=verbose)
+        rows = results.rows_of(study, record)
+        confirm.mark_front(rows, study)
+        confirm.confirm(rows, study, storage=storage, target=target.path, console=console)
+        results.write(study, directory, rows, target=target, accuracy=accuracy)
+    return directory
+
+
+def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> None:
+    if replace and resume:
+        raise ConfigError("--replace starts anew and --resume goes on: say one of them")
+    if directory.exists() and not (replace or resume):
+        raise ConfigError(
+            f"study {study.name!r} exists in {directory.parents[1]}: give it another name, "
+            "go on with --resume, or start anew with --replace"
+        )
+    if not resume:
+        return
+    if not (directory / "study.yaml").is_file():
+        raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
+    before = yaml.safe_load((directory / "study.yaml").read_text())
+    now = _resolved(study)
+    changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
+    if changed:
+        raise ConfigError(
+            f"{changed[0]} of study {study.name!r} has changed since it began: give the new one "
+            "another name and let it start from this by warm_start"
+        )
+
+
+def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
+    if replace:
+        if study.database and directory.exists():
+            optuna.delete_study(study_name=study.name, storage=study.database)
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(_resolved(study), sort_keys=False)
+    provenance.atomic_write(directory / "study.yaml", text)
+    results.write_json(directory / "provenance.json", provenance.collect(seed=study.seed))
+
+
+def _resolved(study: Study) -> dict[str, Any]:
+    """The study in full; a password in the database's address is not anybody's to read."""
+    tree: dict[str, Any] = study.model_dump(mode="json")
+    if study.database:
+        tree["database"] = provenance.redacted(study.database)
+    return tree
+
+
+def target_of(study: Study, storage: Path) -> Training | Path:
+    """How the target is trained, or where it is.
+
+    Raises:
+        ConfigError: it is neither a recipe nor a trained target.
+    """
+    if isinstance(study.target, Training):
+        return study.target
+    if study.target in RECIPES:
+        return recipe(study.target)
+    return drafts.find(study.target, kind="target", storage=storage)
+
+
+def _check_drafts(study: Study, target: drafts.Model, storage: Path) -> None:
+    """Nothing, where every draft can be built and has its data."""
+    study.check_target(target.config)
+    for training in study.drafts_of(target.config, path=target.path):
+        drafts.directory_of(training, kind="draft", storage=storage)
+
+
+def _obtain_target(
+    study: Study, training: Training | Path, storage: Path, console: Console
+) -> drafts.Model:
+    if isinstance(training, Path):
+        return drafts.open_model(training)
+    path = drafts.directory_of(training, kind="target", storage=storage)
+    if not provenance.is_complete(path):
+        console.print(f"training target {path.name}")
+        arguments = (training, "target", storage, study.machine)
+        ray.get(submit(judging.train_model, *arguments, machine=study.machine, training=True))
+    return drafts.open_model(path)
+
+
+def _search(
+    study: Study,
+    storage: Path,
+    directory: Path,
+    target: drafts.Model,
+    console: Console,
+    *,
+    verbose: bool,
+) -> optuna.Study:
+    """Optuna's record of all trials."""
+    record = open_record(study, directory)
+    searcher = OptunaSearcher(study, record)
+    before = results.rows_of(study, record)
+    done = len(reported(record))
+    if study.warm_start and not before:
+        console.print(warm.start(study, record, storage=storage))
+    at_once = concurrency(study.machine)
+    if study.machine.concurrency and at_once < study.machine.concurrency:
+        console.print(f"concurrency {study.machine.concurrency}: there is room for {at_once}")
+    job = Job(study, storage, target.path, target.config, once.start())
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Coordinator, job=job), COORDINATOR),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=study.trials - done,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=str(storage / "tune"),
+            verbose=2 if verbose else 0,
+            failure_config=tune.FailureConfig(max_failures=2),
+            # A trial has nothing to go on from; what it made is in the bank.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[
+                Bar(study.trials, rows=before, budget=study.budget),
+                Board(storage / "tensorboard" / study.name),
+            ],
+        ),
+    )
+    shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
+    if done < study.trials:
+        tuner.fit()
+    if searcher.stuck:
+        raise StudyStopped(
+            f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
+        )
+    if len(reported(record)) < study.trials:
+        raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
+    return record

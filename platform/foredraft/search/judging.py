@@ -1,0 +1,233 @@
+"""What runs on the machines: each function opens its models, does one thing, returns plain data.
+
+A trial is judged in stages, each dearer and surer than the one before: in closed form from cached
+distances, on a few windows, on all. It stops where it can no longer reach the front or the accuracy
+budget even if the stage was wrong by the study's slack.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from foredraft import closed_form, drafts, evaluate, front, timing, train
+from foredraft.config import Evaluation, Machine, Training
+from foredraft.evaluate import EvaluationWindows, PairRow
+from foredraft.examine import Examiner
+from foredraft.search.machines import threads
+from foredraft.study import OBJECTIVES, Study
+from timer_xl import Acceptance, Engine, Plan, checkpoint, cost
+
+OPEN_MODELS = 6
+"""Models that a worker process keeps open."""
+
+
+class Bench(NamedTuple):
+    """What every trial under one context policy is judged against."""
+
+    target: Path
+    windows: EvaluationWindows
+    alone_WHC: torch.Tensor
+    """the target's own forecasts"""
+    accuracy: evaluate.Accuracy
+
+    def few(self, count: int) -> Bench:
+        """The same on `count` of the windows, evenly spaced."""
+        total = len(self.windows.truth_WHC)
+        index_W = torch.linspace(0, total - 1, min(count, total)).long()
+        windows = EvaluationWindows(*(part[index_W] for part in self.windows))
+        alone_WHC = self.alone_WHC[index_W]
+        return Bench(
+            self.target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC)
+        )
+
+
+class Prepared(NamedTuple):
+    """A trained draft beside its target under one context policy, on this device."""
+
+    costs: cost.PassCosts
+    distances_WSKC: torch.Tensor
+    accuracy: evaluate.Accuracy
+    """of the draft alone"""
+    speedup_alone: float
+    """seconds of the target over seconds of the draft, each alone"""
+
+
+class Judged(NamedTuple):
+    """What a trial came to, and how far it got."""
+
+    row: PairRow
+    predicted_speedup: float
+    windows: int
+    """on which the row was counted; 0 for the closed form"""
+    stopped: str | None
+    """why it was not judged on all windows, or None where it was"""
+    plan: Plan | None
+    """of a rule that adapts: what the passes cost, and the closed form's pass rates"""
+    seconds: float
+    """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
+
+
+def train_model(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
+    """Nothing; afterwards the model is in the bank."""
+    examine = Examiner.of(training)
+    drafts.obtain(training, kind=kind, storage=storage, machine=threads(machine), examine=examine)
+
+
+def open_bench(evaluation: Evaluation, target: Path, machine: Machine) -> Bench:
+    """The windows, and what the target makes of them."""
+    model = _open(target, evaluation, machine)
+    windows = evaluate.draw_windows(evaluation, model.config)
+    alone_WHC = evaluate.forecast_alone(model, windows, evaluation=evaluation)
+    return Bench(target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC))
+
+
+def prepare(study: Study, evaluation: Evaluation, path: Path, bench: Bench) -> Prepared:
+    """What a draft costs and proposes, whatever the rule; wants an otherwise idle machine."""
+    target, draft = (_open(p, evaluation, study.machine) for p in (bench.target, path))
+    lookahead = study.longest_lookahead
+    alone_WHC = evaluate.forecast_alone(draft, bench.windows, evaluation=evaluation)
+    few = bench.few(study.few_windows or 1)
+    return Prepared(
+        costs=timing.calibrate(
+            target, draft, bench.windows, lookahead=lookahead, evaluation=evaluation
+        ),
+        distances_WSKC=closed_form.draft_distances(
+            target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
+        ),
+        accuracy=evaluate.accuracy(alone_WHC, bench.windows.truth_WHC),
+        speedup_alone=timing.time_alone(target, draft, bench.windows, evaluation=evaluation),
+    )
+
+
+def judge(
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    rule: Acceptance,
+    bench: Bench,
+    prepared: Prepared,
+    best: Sequence[front.Point],
+) -> Judged:
+    """What the rule makes of the pair, stage by stage; `best` is the front when the trial began."""
+    began = time.perf_counter()
+    target, draft = (_open(p, evaluation, study.machine) for p in (bench.target, path))
+    predict = functools.partial(
+        evaluate.predict,
+        costs=prepared.costs,
+        rule=rule,
+        evaluation=evaluation,
+        patch=target.config.patch,
+    )
+
+    expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=target.config.patch)
+    plan = Plan(prepared.costs, tuple(expected.pass_rates)) if rule.adapt else None
+
+    def on(part: Bench) -> Judged:
+        row = evaluate.judge_pair(
+            target,
+            draft,
+            rule,
+            part.windows,
+            evaluation=evaluation,
+            alone_WHC=part.alone_WHC,
+            plan=plan,
+            seed=study.seed,
+        )
+        seconds = time.perf_counter() - began
+        return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan, seconds)
+
+    total = len(bench.windows.truth_WHC)
+    if not 0 < study.few_windows < total:
+        return on(bench)
+    judged = Judged(expected, predict(expected), 0, None, plan, time.perf_counter() - began)
+    for part in (bench.few(study.few_windows), bench):
+        stopped = why_stop(judged, study, best, target_mse=bench.accuracy.mse)
+        if stopped:
+            return judged._replace(stopped=stopped)
+        judged = on(part)
+    return judged
+
+
+def why_stop(
+    judged: Judged, study: Study, best: Sequence[front.Point], *, target_mse: float
+) -> str | None:
+    """Why the trial is hopeless, or None.
+
+    What a stage told is taken as better by the study's slack; what it did not tell, as the best
+    on the front.
+    """
+    if judged.row.mse_ratio - study.slack > study.budget:
+        return "budget"
+    told = {**judged.row._asdict(), "predicted_speedup": judged.predicted_speedup}
+    # A few windows have errors of their own: only their ratio tells of the others.
+    told["mse"] = told["mse_ratio"] * target_mse
+    point = []
+    for index, name in enumerate(study.objectives):
+        value, sign = told[name], 1 if OBJECTIVES[name] == "max" else -1
+        better = value + sign * study.slack * (1.0 if name == "acceptance_rate" else abs(value))
+        known = max((other[index] for other in best), default=math.inf)
+        point.append(known if math.isnan(value) else sign * better)
+    return "front" if any(front.beats(other, tuple(point)) for other in best) else None
+
+
+def time_pairs(
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    rule: Acceptance,
+    plan: Plan | None,
+    target: Path,
+) -> timing.Timing:
+    """The measured speedup; to be run on an otherwise idle machine."""
+    alone = _open(target, evaluation, study.machine)
+    return timing.time_pairs(
+        alone,
+        _open(path, evaluation, study.machine),
+        rule,
+        evaluate.draw_windows(evaluation, alone.config),
+        evaluation=evaluation,
+        pairs=study.confirm_pairs,
+        plan=plan,
+    )
+
+
+def judge_on(
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    rule: Acceptance,
+    plan: Plan | None,
+    target: Path,
+) -> PairRow:
+    """The pair on another split than the search saw."""
+    bench = open_bench(evaluation, target, study.machine)
+    return evaluate.judge_pair(
+        _open(target, evaluation, study.machine),
+        _open(path, evaluation, study.machine),
+        rule,
+        bench.windows,
+        evaluation=evaluation,
+        alone_WHC=bench.alone_WHC,
+        plan=plan,
+        seed=study.seed,
+    )
+
+
+def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Engine:
+    """A model as it decodes, on this task's share of the machine."""
+    share = threads(machine)
+    train.use_threads(share.cpus)
+    return _opened(path, evaluation.dtype, str(train.device_of(share)))
+
+
+@functools.lru_cache(maxsize=OPEN_MODELS)
+def _opened(path: Path, dtype: str, device: str) -> Engine:
+    evaluation = Evaluation(data="", dtype=dtype)  # type: ignore[arg-type]
+    return evaluate.ready(checkpoint.load(path), evaluation, torch.device(device))

@@ -1,0 +1,115 @@
+"""What a study would do, without doing it: `foredraft search STUDY --dry-run`.
+
+The cost of training is told from a few real steps of each distinct draft on this machine, so the
+plan takes seconds; it writes nothing to the storage.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from foredraft import data, drafts, provenance, train
+from foredraft.config import Stage, Training
+from foredraft.search import target_of
+from foredraft.search.trial import ARCHITECTURE
+from foredraft.study import Study
+from timer_xl import TimerXLConfig
+
+TIMED_STEPS = 3
+Plan = dict[str, Any]
+
+
+def of(study: Study, *, storage: Path) -> Plan:
+    """The resolved study, its distinct drafts, and the seconds that training them takes here.
+
+    Raises:
+        ConfigError: the study cannot be run.
+        DataError: its data cannot be read.
+    """
+    threads = train.use_threads(study.machine.cpus)
+    target = target_of(study, storage)
+    if isinstance(target, Training):
+        architecture = target.model
+        path = drafts.directory_of(target, kind="target", storage=storage)
+        first = [_line(target, kind="target", storage=storage)]
+    else:
+        architecture, path, first = drafts.open_model(target).config, target, []
+    study.check_target(architecture)
+    trainings = study.drafts_of(architecture, path=path)
+    planned = [_line(training, kind="draft", storage=storage) for training in trainings]
+    untimed = sum(line["training_s"] is None for line in planned)
+    return {
+        "study": study.model_dump(mode="json", exclude={"target", "draft"}),
+        "target": first[0] if first else {"path": str(target)},
+        "drafts": planned,
+        "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
+        "distinct_drafts": len(planned),
+        "training_s": round(sum(p["training_s"] or 0.0 for p in (*first, *planned)), 1),
+        "training_note": (
+            f"at most, on {threads} threads of this machine: timed over "
+            f"{TIMED_STEPS} steps each; early stopping may save some of it"
+            + (f"; {untimed} wait for their teacher and are not counted" if untimed else "")
+        ),
+    }
+
+
+def _is_taught(training: Training) -> bool:
+    return any(stage.name == "distill" for stage in training.stages)
+
+
+def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
+    """One line of the plan: a model, whether it is in the bank, and what training it costs.
+
+    A draft that is distilled has neither key nor cost before its target is there.
+    """
+    waits = _is_taught(training) and not provenance.is_complete(Path(str(training.target)))
+    path = None if waits else drafts.directory_of(training, kind=kind, storage=storage)
+    known = path is not None and provenance.is_complete(path)
+    return {
+        "key": path.name if path else None,
+        **{name: getattr(training.model, name) for name in ARCHITECTURE},
+        "parameters": training.model.num_parameters,
+        "stages": "+".join(stage.name for stage in training.stages),
+        "trained": known,
+        "training_s": None if waits else 0.0 if known else round(_seconds(training), 1),
+    }
+
+
+def _seconds(training: Training) -> float:
+    """Seconds of all epochs: those of a few steps of each stage, times their number."""
+    total = 0.0
+    for stage in training.stages:
+        alone = training.model_copy(update={"stages": (stage,)})
+        key = provenance.digest(alone)
+        if key not in _TIMED:  # drafts of several plans share their first stages
+            _TIMED[key] = _stage_seconds(alone, stage)
+        total += _TIMED[key]
+    return total
+
+
+_TIMED: dict[str, float] = {}
+
+
+def _stage_seconds(training: Training, stage: Stage) -> float:
+    short = stage.model_copy(
+        update={
+            "epochs": 1,
+            "windows_per_epoch": TIMED_STEPS * stage.batch,
+            "validation_windows": 1,
+        }
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        run = train.LocalRun(Path(directory))
+        alone = training.model_copy(update={"stages": (short,)})
+        # The first epoch warms up; only the second tells.
+        rate = train.train(alone, run=run).curve[-1]["samples_per_s"]
+    return stage.epochs * _windows(training.model, stage) / rate
+
+
+def _windows(model: TimerXLConfig, stage: Stage) -> int:
+    """Training windows of an epoch."""
+    lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
+    there = sum(len(data.load(name).windows("train", **lengths)) for name in stage.sources)
+    return min(there, stage.windows_per_epoch or there)

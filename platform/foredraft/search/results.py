@@ -1,0 +1,218 @@
+"""What a study leaves behind: trials.parquet, front.json, best.json, knee.json, references.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from pydantic import TypeAdapter
+
+from foredraft import data, drafts, evaluate, front, provenance, timing
+from foredraft.dimensions import FloatDimension
+from foredraft.search import confirm
+from foredraft.search.progress import state_of
+from foredraft.search.searcher import WARM, row_of
+from foredraft.search.trial import ARCHITECTURE
+from foredraft.study import Study
+from timer_xl import cost
+
+CEILING_POINTS = 21
+CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
+KNEE = "confirmed point of the front nearest to the best of every objective"
+Row = dict[str, Any]
+
+
+def rows_of(study: Study, record: optuna.Study) -> list[Row]:
+    """Every trial that ended as a flat row: its settings, its draft, its metrics."""
+    ended = [t for t in record.get_trials(deepcopy=False) if t.state.is_finished()]
+    rows = [_row(study, trial) for trial in ended]
+    covered = front.quality(rows, budget=study.budget)
+    return [{**row, "hypervolume": now} for row, now in zip(rows, covered, strict=True)]
+
+
+def _row(study: Study, trial: optuna.trial.FrozenTrial) -> Row:
+    row = row_of(trial)
+    state = state_of(row)
+    policy = study.policy(trial.params)
+    settings = {
+        "scale": study.draft.scale,
+        "patches_out": study.draft.patches_out,
+        **study.acceptance,
+        **{name: _rounded(value) for name, value in trial.params.items()},
+        "context_policy": policy.kind,
+        "renorm_every": policy.renorm_every,
+    }
+    return {
+        "number": trial.number,
+        "state": state,
+        "error": None,
+        **{f"settings.{name}": value for name, value in settings.items()},
+        **row,
+        "feasible": state == "complete" and row["mse_ratio"] <= study.budget,
+        "from_study": trial.user_attrs.get(WARM),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return FloatDimension.rounded(value) if isinstance(value, float) else value
+
+
+def write(
+    study: Study,
+    directory: Path,
+    rows: list[Row],
+    *,
+    target: drafts.Model,
+    accuracy: evaluate.Accuracy,
+) -> None:
+    """Every file of the study's directory but its configuration and its database."""
+    table = pd.DataFrame(rows)
+    for column in ("speedup", "speedup_low", "speedup_high", "target_s", "speculation_s"):
+        if column not in table:
+            table[column] = math.nan
+    provenance.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
+    best, knee = confirm.chosen(rows), confirm.knee(rows, study)
+    points = [
+        {**_point(row), "confirmed": row["confirmed"], "chosen": row is best, "knee": row is knee}
+        for row in rows
+        if row["on_front"]
+    ]
+    points.sort(key=lambda point: float(point["metrics"]["acceptance_rate"]))
+    write_json(directory / "front.json", points)
+    for row, rule, name in ((best, CHOICE, "best.json"), (knee, KNEE, "knee.json")):
+        (directory / name).unlink(missing_ok=True)
+        if row:
+            write_json(directory / name, _recipe(row, rule, study, directory, target))
+    trained = _distinct_drafts(rows)
+    write_json(directory / "references.json", _references(study, target, accuracy, trained))
+    curves = [_curve(target, label="target", kind="target")]
+    curves += [
+        _curve(
+            drafts.open_model(directory.parents[1] / "drafts" / row["draft_key"]),
+            label=f"draft {row['settings.scale']:.2f}x",
+            kind="draft",
+        )
+        for row in trained
+    ]
+    provenance.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
+
+
+def _point(row: Row) -> Row:
+    """A row of the front as nested settings, metrics and draft."""
+    metrics = (
+        *evaluate.PairRow._fields,
+        "predicted_speedup",
+        *timing.Timing._fields,
+        *("test_acceptance_rate", "test_mse", "test_mse_ratio", "test_differs"),
+    )
+    architecture = ("draft_key", *ARCHITECTURE, "parameters")
+    return {
+        "number": row["number"],
+        "settings": {
+            k.removeprefix("settings."): v for k, v in row.items() if k.startswith("settings.")
+        },
+        "acceptance": json.loads(row["rule"]),
+        "metrics": {k: row[k] for k in metrics if k in row} | json.loads(row["lists"]),
+        "measured": json.loads(row["measured"]),
+        "draft": {k: row[k] for k in architecture},
+    }
+
+
+def _recipe(
+    row: Row, rule: str, study: Study, directory: Path, target: drafts.Model
+) -> dict[str, Any]:
+    """A point of the front, with all that is needed to forecast by it."""
+    recipe = _point(row)
+    path = directory.parents[1] / "drafts" / row["draft_key"]
+    recipe["draft"]["path"] = os.path.relpath(path, directory)
+    return {
+        **recipe,
+        "rule": rule,
+        "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
+        "evaluation": confirm.evaluation_of(row, study).model_dump(mode="json"),
+        "plan": json.loads(row["plan"]) if row.get("plan") else None,
+        "reads": {
+            "patch": target.config.patch,
+            "context": target.config.context,
+            **_scaler(study),
+        },
+    }
+
+
+def _scaler(study: Study) -> dict[str, Any]:
+    """In which units, and at what step, the data came on which the recipe was found."""
+    dataset = data.load(study.evaluation.data, missing=study.evaluation.missing)
+    return {
+        "step": dataset.step,
+        "variates": list(dataset.variates),
+        "mean": dataset.mean_C.tolist(),
+        "deviation": dataset.deviation_C.tolist(),
+    }
+
+
+def _distinct_drafts(rows: list[Row]) -> list[Row]:
+    """One row per draft that was judged, smallest first."""
+    first = {row["draft_key"]: row for row in rows if row.get("draft_key")}
+    return sorted(first.values(), key=lambda row: int(row["parameters"]))
+
+
+def _references(
+    study: Study, target: drafts.Model, accuracy: evaluate.Accuracy, trained: list[Row]
+) -> dict[str, Any]:
+    """What the report draws beside the trials: target alone, drafts alone, the ceiling."""
+    costs = [TypeAdapter(cost.PassCosts).validate_json(row["costs"]) for row in trained]
+    patches = -(-study.evaluation.horizon // target.config.patch)
+    policies = [confirm.evaluation_of(row, study).policy for row in trained]
+    horizons = [
+        {"patches": patches, "renorm_every": p.renorm_every, "batch": study.evaluation.batch}
+        for p in policies
+    ]
+    grid = [i / (CEILING_POINTS - 1) for i in range(CEILING_POINTS)]
+    return {
+        "target": {
+            "key": target.key,
+            "parameters": target.config.num_parameters,
+            **{name: getattr(target.config, name) for name in ARCHITECTURE},
+            "mse": accuracy.mse,
+            "mae": accuracy.mae,
+            "step_s": costs[0].step_s[-1] if costs else None,
+        },
+        "drafts": [
+            {
+                "key": row["draft_key"],
+                "scale": row["settings.scale"],
+                "parameters": row["parameters"],
+                "mse": row["draft_mse"],
+                "mae": row["draft_mae"],
+                "speedup_alone": row["draft_speedup_alone"],
+            }
+            for row in trained
+        ],
+        "ceiling": [
+            {
+                "acceptance": a,
+                "speedup": max(
+                    cost.best_speedup(c, a, **h) for c, h in zip(costs, horizons, strict=True)
+                ),
+            }
+            for a in (grid if costs else [])
+        ],
+        "horizon": study.evaluation.horizon,
+        "patch": target.config.patch,
+        "batch": study.evaluation.batch,
+        "budget": study.budget,
+    }
+
+
+def _curve(model: drafts.Model, *, label: str, kind: str) -> pd.DataFrame:
+    return pd.DataFrame(model.metrics["curve"]).assign(label=label, kind=kind)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of the study as a whole."""
+    provenance.atomic_write(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,211 @@
+"""Optuna behind Ray Tune: it is asked for settings, and told truthfully what they came to.
+
+Ray's own OptunaSearch ends the experiment over a missing objective and leaves a NaN's trial running
+for ever. Here each reported row is written to Optuna's storage in one piece before the trial is
+closed, so that a driver may die between any two lines: on resumption a trial with a row is closed,
+and one without is run again under its own number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from foredraft import front
+from foredraft.config import ConfigError
+from foredraft.dimensions import ChoiceDimension, Dimension, FloatDimension
+from foredraft.provenance import redacted
+from foredraft.study import OBJECTIVES, Study
+
+SAME_ERROR_LIMIT = 3
+ROW = "row"
+"""The user attribute of a trial that holds all that was reported."""
+SHOWN = ("draft_key", "mse_ratio", "deviation", "stopped", "error")
+"""What of it is repeated in attributes of its own, for Optuna's dashboard."""
+WARM = "warm_start"
+"""The user attribute of a trial that another study reported."""
+
+
+def open_record(study: Study, directory: Path) -> optuna.Study:
+    """Optuna's record of the study, made where it does not exist.
+
+    Raises:
+        ConfigError: the database cannot be reached, or holds another study of that name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    url = study.database or f"sqlite:///{directory / 'study.db'}"
+    directions: Any = [
+        "maximize" if OBJECTIVES[n] == "max" else "minimize" for n in study.objectives
+    ]
+    try:
+        record = optuna.create_study(
+            storage=optuna.storages.RDBStorage(url),
+            study_name=study.name,
+            directions=directions,
+            load_if_exists=True,
+        )
+    except ImportError as error:
+        raise ConfigError(
+            f"database {redacted(url)}: its driver is not installed; "
+            "for postgresql:// pip install 'psycopg[binary]'"
+        ) from error
+    except Exception as error:
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise ConfigError(f"database {redacted(url)}: {redacted(first_line)}") from error
+    if [d.name.lower() for d in record.directions] != directions:
+        raise ConfigError(
+            f"study {study.name!r} in {redacted(url)} has other objectives: give it another name"
+        )
+    if not record.metric_names:
+        record.set_metric_names(list(study.objectives))
+    # The same seed suggests the same first points again: a resumed study takes another.
+    record.sampler = sampler_of(study, seed=study.seed + len(record.get_trials(deepcopy=False)))
+    return record
+
+
+def sampler_of(study: Study, *, seed: int) -> BaseSampler:
+    """The sampler that a study names."""
+    if study.sampler == "random":
+        return RandomSampler(seed=seed)
+    if study.sampler == "nsgaii":
+        return NSGAIISampler(seed=seed, population_size=max(4, study.startup_trials))
+    if study.sampler == "gp":
+        try:
+            import scipy  # type: ignore[import-untyped]  # noqa: F401
+        except ImportError as error:
+            raise ConfigError("sampler is 'gp': it needs scipy; pip install scipy") from error
+        return GPSampler(seed=seed, n_startup_trials=study.startup_trials)
+    # Grouped, as a dimension with a condition is not there in every trial.
+    return TPESampler(
+        seed=seed, n_startup_trials=study.startup_trials, multivariate=True, group=True
+    )
+
+
+def reported(record: optuna.Study) -> list[FrozenTrial]:
+    """The trials of this study that came to an end, in order."""
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    return [t for t in record.get_trials(deepcopy=False, states=ended) if WARM not in t.user_attrs]
+
+
+def row_of(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial reported; empty where it reported nothing."""
+    row: dict[str, Any] = json.loads(trial.user_attrs.get(ROW, "{}"))
+    return row
+
+
+class OptunaSearcher(Searcher):
+    """Asks Optuna for settings and tells it what they came to."""
+
+    def __init__(self, study: Study, record: optuna.Study) -> None:
+        super().__init__()
+        self.study, self.record = study, record
+        self.asked: dict[str, optuna.Trial] = {}
+        self.errors: list[str] = []
+        self.interrupted = self._close_reported()
+        for settings in study.first:
+            record.enqueue_trial(settings, skip_if_exists=True)
+
+    @property
+    def stuck(self) -> str | None:
+        """The error that the last trials all ended with, or None."""
+        last = self.errors[-SAME_ERROR_LIMIT:]
+        same = len(last) == SAME_ERROR_LIMIT and len({_kind(error) for error in last}) == 1
+        return last[-1] if same and last[-1] else None
+
+    def suggest(self, trial_id: str) -> Any:
+        """The settings of the next trial, and the front that it has to reach."""
+        if self.stuck:
+            return Searcher.FINISHED
+        trial = self._interrupted() or self.record.ask()
+        self.asked[trial_id] = trial
+        settings = draw(trial, self.study.dimensions)
+        return {"settings": settings, "number": trial.number, "front": self._front()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Keep the row, then close the trial."""
+        trial = self.asked.pop(trial_id)
+        text = (result or {}).get(ROW) or json.dumps({"error": "the trial's process died"})
+        row = json.loads(text)
+        self.errors.append(row.get("error") or "")
+        trial.set_user_attr(ROW, text)
+        self._close(trial, row)
+
+    def _close(self, trial: optuna.Trial, row: dict[str, Any]) -> None:
+        """Tell Optuna the values; or that they are too bad to go on, or that there are none."""
+        for name in SHOWN:
+            if row.get(name) is not None:
+                trial.set_user_attr(name, row[name])
+        ratio = row.get("mse_ratio")
+        if ratio is not None and math.isfinite(ratio):
+            trial.set_constraint("mse_ratio", ratio - self.study.budget)
+        if row.get("error"):
+            self.record.tell(trial, state=TrialState.FAIL)
+        elif row["stopped"]:
+            self.record.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.record.tell(trial, [row[name] for name in self.study.objectives])
+
+    def _close_reported(self) -> list[int]:
+        """Numbers of the trials that a dead driver left without a row; the others are closed."""
+        left = []
+        for trial in self.record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if ROW in trial.user_attrs:
+                self._close(optuna.Trial(self.record, trial._trial_id), row_of(trial))
+            else:
+                left.append(trial._trial_id)
+        return left
+
+    def _interrupted(self) -> optuna.Trial | None:
+        return optuna.Trial(self.record, self.interrupted.pop(0)) if self.interrupted else None
+
+    def _front(self) -> list[front.Point]:
+        complete = self.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        rows = [row_of(trial) for trial in complete]
+        points = [
+            front.goals(row, self.study.objectives)
+            for row in rows
+            if row["mse_ratio"] <= self.study.budget
+        ]
+        return [p for p, keep in zip(points, front.on_front(points), strict=True) if keep]
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the storage holds all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the storage holds all."""
+
+
+def draw(trial: optuna.Trial, dimensions: dict[str, Dimension]) -> dict[str, Any]:
+    """A value for each dimension that exists beside the values before it."""
+    settings: dict[str, Any] = {}
+    for name, dimension in dimensions.items():
+        if not dimension.is_active(settings):
+            continue
+        if isinstance(dimension, ChoiceDimension):
+            settings[name] = trial.suggest_categorical(name, dimension.choices)
+        elif isinstance(dimension, FloatDimension):
+            low, high, options = dimension.low, dimension.high, {"log": dimension.log}
+            value = trial.suggest_float(name, low, high, step=dimension.step, **options)
+            settings[name] = dimension.rounded(value)
+        else:
+            settings[name] = trial.suggest_int(
+                name, dimension.low, dimension.high, step=dimension.step, log=dimension.log
+            )
+    return settings
+
+
+def _kind(error: str) -> str:
+    """An error without its numbers: those of a process or a shape differ from trial to trial."""
+    return re.sub(r"\d+", "#", error)

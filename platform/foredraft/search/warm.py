@@ -1,0 +1,61 @@
+"""A second study starts from the first: by its results where they compare, else by its front."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import yaml
+
+from foredraft.config import ConfigError, validated
+from foredraft.search.searcher import WARM, open_record
+from foredraft.study import Study
+
+# Two studies that agree in these measured the same thing.
+SAME = {"target", "draft", "evaluation", "acceptance", "dimensions", "objectives", "few_windows"}
+
+
+def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
+    """What the new study took from the one that it names, in words.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    directory = storage / "studies" / str(study.warm_start)
+    if not (directory / "study.yaml").is_file():
+        raise ConfigError(f"warm_start is {study.warm_start!r}: no such study in {storage}")
+    tree = yaml.safe_load((directory / "study.yaml").read_text())
+    first = validated(Study, tree, source=str(directory / "study.yaml"))
+    if all(getattr(first, name) == getattr(study, name) for name in SAME):
+        return _take_over(first, record, directory)
+    taken = 0
+    for point in _front(directory):
+        settings = {
+            name: value
+            for name, value in point["settings"].items()
+            if name in study.dimensions and study.dimensions[name].holds(value)
+        }
+        record.enqueue_trial(settings, skip_if_exists=True)
+        taken += 1
+    return f"starting with {taken} points of {first.name}'s front, to be judged anew"
+
+
+def _take_over(first: Study, record: optuna.Study, directory: Path) -> str:
+    complete = open_record(first, directory).get_trials(
+        states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    )
+    for trial in complete:
+        trial.set_user_attr(WARM, first.name)
+        record.add_trial(trial)
+    return f"starting from {len(complete)} trials of {first.name}"
+
+
+def _front(directory: Path) -> list[dict[str, dict[str, object]]]:
+    path = directory / "front.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"warm_start: study {directory.name!r} has not ended yet; resume it first"
+        )
+    points: list[dict[str, dict[str, object]]] = json.loads(path.read_text())
+    return points

@@ -1,0 +1,348 @@
+"""A study: what is searched, on what it is judged, and what it may cost; checked as a whole.
+
+    study = read_study(Path("search_spaces/etth1.yaml"))
+    rule, policy = study.rule(settings), study.policy(settings)
+
+Nothing here runs anything. Whatever can be found wrong without training or timing is found here,
+so that a study which starts can also end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from foredraft.config import (
+    ConfigError,
+    Count,
+    Evaluation,
+    Fraction,
+    Machine,
+    Name,
+    Positive,
+    Settings,
+    Stage,
+    Training,
+    validated,
+)
+from foredraft.dimensions import Dimension, FloatDimension
+from timer_xl import Acceptance, ContextPolicy, TimerXLConfig
+
+OBJECTIVES = {
+    "acceptance_rate": "max",
+    "accept_length": "max",
+    "predicted_speedup": "max",
+    "mse": "min",
+    "mae": "min",
+    "mse_ratio": "min",
+    "deviation": "min",
+}
+"""What a study may optimise, and which way each of them is better."""
+
+# What a dimension may be called: of the draft, of how both models read, and of the rule.
+DRAFT_DIMENSIONS = ("scale", "stages", "patches_out")
+POLICY_DIMENSIONS = ("context_policy", "renorm_every")
+ACCEPTANCE_DIMENSIONS = tuple(field.name for field in dataclasses.fields(Acceptance))
+DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *ACCEPTANCE_DIMENSIONS)
+
+# Scales tried to find out which architectures a continuous range of them can lead to.
+SWEEP = 201
+
+
+class StudyStopped(RuntimeError):
+    """A study that ended before its last trial, and why; what was reported is kept."""
+
+
+class DraftPlan(Settings):
+    """How the drafts of a study are trained; what is searched overrides it."""
+
+    stages: tuple[Stage, ...] = ()
+    """of every draft, each from the one before"""
+    plans: dict[Name, Annotated[tuple[Stage, ...], Field(min_length=1)]] = Field({})
+    """instead of `stages`: several ways to train, by the names that dimension `stages` picks"""
+    scale: Positive = 0.7
+    """of the target"""
+    patches_out: Count = 1
+    """patches that one pass of the draft emits"""
+    seed: int = 0
+    dtype: Literal["fp32", "bf16"] = "bf16"
+
+    @model_validator(mode="after")
+    def _is_trained_somehow(self) -> DraftPlan:
+        if bool(self.stages) == bool(self.plans):
+            raise ValueError("give stages, or plans where several are to be compared; one of both")
+        return self
+
+
+class Study(Settings):
+    """A joint search over drafts and acceptance rules: one YAML file."""
+
+    name: Name
+    target: Training | str
+    """a training, a recipe's name, or the directory or key of a trained target"""
+    draft: DraftPlan
+    evaluation: Evaluation
+    acceptance: dict[str, Any] = Field({})
+    """fields of the acceptance rule that are not searched"""
+    dimensions: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """what is searched, by name"""
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "acceptance_rate",
+        "predicted_speedup",
+        "mse",
+    )
+    """what the front is made of; each is maximised or minimised as its nature is"""
+    budget: Positive = 1.01
+    """largest mse_ratio (speculation's mse over the target's own) of a trial that may be chosen"""
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    """of Optuna: `gp` needs scipy and one to two seconds per suggestion"""
+    first: tuple[dict[str, Any], ...] = ()
+    """settings to try before the sampler has its way; what they leave out is drawn"""
+    warm_start: str | None = None
+    """name of an earlier study in the same storage from which this one starts"""
+    database: str | None = None
+    """SQLAlchemy URL of Optuna's storage, such as postgresql://team@host/optuna (give the password
+    by PGPASSWORD or ~/.pgpass); null for an SQLite file in the study's directory"""
+    trials: Count = 40
+    """to be reported in all, those that failed or were stopped included"""
+    startup_trials: Count = 10
+    """trials drawn at random before the sampler models them"""
+    few_windows: Annotated[int, Field(ge=0)] = 16
+    """windows on which a trial must look promising before it is judged on all; 0 judges on all"""
+    slack: Fraction = 0.05
+    """by how much, as a fraction, the closed form and few windows may be wrong: a trial stops
+    early only where it would still fail if they were wrong by that much"""
+    confirm_pairs: Count = 20
+    """timed pairs per point of the front and device, when the search has ended"""
+    confirm_windows: Count | None = None
+    """windows of the test split for the points of the front; null for as many as in the search"""
+    seed: int = 0
+    machine: Machine = Machine()
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Study:
+        self._check_objectives()
+        self._check_dimensions()
+        for settings in self.corners():
+            self.rule(settings)
+            self.policy(settings)
+        self._check_first()
+        return self
+
+    def _check_objectives(self) -> None:
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ValueError(
+                    f"objective {name!r} does not exist; there are {', '.join(OBJECTIVES)}"
+                )
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives are {', '.join(self.objectives)}: name each once")
+
+    def _check_dimensions(self) -> None:
+        before: list[str] = []
+        for name, dimension in self.dimensions.items():
+            if name not in DIMENSIONS:
+                raise ValueError(
+                    f"dimensions.{name} does not exist; known are {', '.join(DIMENSIONS)}"
+                )
+            if name in self.acceptance:
+                raise ValueError(f"acceptance.{name} is fixed and dimensions.{name} searches it")
+            if len(set(dimension.ends)) == 1 and not dimension.when:
+                raise ValueError(
+                    f"dimensions.{name} has no effect: its one value is {dimension.ends[0]!r}; "
+                    "fix it instead"
+                )
+            for parent, values in dimension.when.items():
+                self._check_condition(name, parent, values, before=before)
+            before.append(name)
+        self._check_draft_dimensions()
+        self._check_policy_dimensions()
+
+    def _check_condition(
+        self, name: str, parent: str, values: list[Any], *, before: list[str]
+    ) -> None:
+        where = f"dimensions.{name}.when.{parent}"
+        if parent not in before:
+            raise ValueError(f"{where} does not exist: name a dimension that is declared before")
+        for value in values:
+            if not self.dimensions[parent].holds(value):
+                raise ValueError(f"{where} is {value!r}: dimension {parent} never has that value")
+
+    def _check_draft_dimensions(self) -> None:
+        searched = self.dimensions.get("stages")
+        if bool(searched) != bool(self.draft.plans):
+            raise ValueError("draft.plans goes with dimensions.stages, which picks one of them")
+        named = set(searched.ends) if searched else set()
+        if named != set(self.draft.plans):
+            odd = ", ".join(sorted(map(str, named ^ set(self.draft.plans))))
+            raise ValueError(f"draft.plans and dimensions.stages differ in {odd}: name the same")
+
+    def _check_policy_dimensions(self) -> None:
+        searched = [name for name in POLICY_DIMENSIONS if name in self.dimensions]
+        if searched and self.evaluation.policy != ContextPolicy():
+            raise ValueError(
+                f"evaluation.policy is fixed and dimensions.{searched[0]} searches it: leave one"
+            )
+
+    def _check_first(self) -> None:
+        for number, settings in enumerate(self.first):
+            for name, value in settings.items():
+                where = f"first.{number}.{name}"
+                if name not in self.dimensions:
+                    raise ValueError(f"{where} is no dimension of this study")
+                if not self.dimensions[name].holds(value):
+                    raise ValueError(f"{where} is {value!r}: the dimension never has that value")
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """The extreme settings: a rule that cannot be built is one of these already."""
+        asked = {parent for d in self.dimensions.values() for parent in d.when}
+        corners: list[dict[str, Any]] = [{}]
+        for name, dimension in self.dimensions.items():
+            # A draft's dimensions do not enter a rule, unless another dimension hangs on them.
+            ends = dimension.ends[:1] if name in DRAFT_DIMENSIONS else dimension.ends
+            ends = (dimension.values or dimension.ends) if name in asked else ends
+            corners = [
+                grown
+                for corner in corners
+                for grown in (
+                    [{**corner, name: end} for end in ends]
+                    if dimension.is_active(corner)
+                    else [corner]
+                )
+            ]
+        yield from corners
+
+    def rule(self, settings: dict[str, Any]) -> Acceptance:
+        """The acceptance rule of one trial's settings.
+
+        Raises:
+            ValueError: a field that the rule lacks, does not know or has no use for.
+        """
+        searched = {k: v for k, v in settings.items() if k in ACCEPTANCE_DIMENSIONS}
+        try:
+            return Acceptance(**{**self.acceptance, **searched})
+        except TypeError as error:
+            raise ValueError(f"acceptance: {error}") from error
+        except ValueError as error:
+            hint = "; say `when` it applies" if "rule" in self.dimensions else ""
+            raise ValueError(f"{error}{hint}") from error
+
+    def policy(self, settings: dict[str, Any]) -> ContextPolicy:
+        """How both models read under one trial's settings.
+
+        Raises:
+            ValueError: a field that the policy has no use for.
+        """
+        fixed = self.evaluation.policy
+        kind = settings.get("context_policy", fixed.kind)
+        return ContextPolicy(kind, settings.get("renorm_every", fixed.renorm_every))
+
+    def judged_on(self, settings: dict[str, Any]) -> Evaluation:
+        """The evaluation of one trial's settings."""
+        return self.evaluation.model_copy(update={"policy": self.policy(settings)})
+
+    def draft_training(
+        self, target: TimerXLConfig, settings: dict[str, Any], *, path: Path
+    ) -> Training:
+        """The training of the draft of one trial's settings; the target's directory is `path`."""
+        plan = self.draft
+        return Training(
+            model=target.scaled(
+                float(settings.get("scale", plan.scale)),
+                patches_out=int(settings.get("patches_out", plan.patches_out)),
+            ),
+            stages=plan.plans[settings["stages"]] if plan.plans else plan.stages,
+            target=str(path),
+            seed=plan.seed,
+            dtype=plan.dtype,
+        )
+
+    def drafts_of(self, target: TimerXLConfig, *, path: Path) -> list[Training]:
+        """Every distinct training of a draft that a trial may ask for, smallest model first.
+
+        Raises:
+            ConfigError: a scale at which nothing can be built.
+        """
+        found: list[Training] = []
+        for settings in self._draft_settings():
+            try:
+                training = self.draft_training(target, settings, path=path)
+            except ValueError as error:
+                raise ConfigError(f"dimensions.scale: {error}") from error
+            if training not in found:
+                found.append(training)
+        return sorted(found, key=lambda training: training.model.num_parameters)
+
+    def _draft_settings(self) -> Iterator[dict[str, Any]]:
+        combinations: list[dict[str, Any]] = [{}]
+        for name in DRAFT_DIMENSIONS:
+            if name in self.dimensions:
+                dimension = self.dimensions[name]
+                values = dimension.values if dimension.values is not None else _sweep(dimension)
+                combinations = [{**c, name: value} for c in combinations for value in values]
+        yield from combinations
+
+    def check_target(self, target: TimerXLConfig) -> None:
+        """Nothing, where this study can be run on a target of that architecture.
+
+        Raises:
+            ConfigError: a horizon without anything to speed up, a lookahead that it has no room
+                for, or a scale at which nothing can be built.
+        """
+        patches = -(-self.evaluation.horizon // target.patch)
+        if patches == 1:
+            raise ConfigError(
+                f"evaluation.horizon is {self.evaluation.horizon}: that is one patch of "
+                f"{target.patch}, which nothing can speed up; at least {target.patch + 1} would do"
+            )
+        longest = self.longest_lookahead
+        if longest > patches - 1:
+            raise ConfigError(
+                f"lookahead goes up to {longest}: a horizon of {patches} patches has room for "
+                f"{patches - 1}, and more is the same as that"
+            )
+        self.drafts_of(target, path=Path())
+
+    @property
+    def longest_lookahead(self) -> int:
+        """Patches that a trial may propose in a round, at most."""
+        searched = self.dimensions.get("lookahead")
+        return int(
+            max(searched.ends)
+            if searched
+            else self.acceptance.get("lookahead", Acceptance.lookahead)
+        )
+
+
+def read_study(path: Path) -> Study:
+    """The study of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or says something that cannot be run.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: give the path of a study's YAML file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise ConfigError(
+            f"{path} is not YAML: {getattr(error, 'problem', error)}{line}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} is empty or no mapping: a study has at least a name and dimensions"
+        )
+    return validated(Study, content, source=str(path))
+
+
+def _sweep(dimension: Any) -> list[float]:
+    assert isinstance(dimension, FloatDimension)
+    width = dimension.high - dimension.low
+    return [dimension.low + width * i / (SWEEP - 1) for i in range(SWEEP)]

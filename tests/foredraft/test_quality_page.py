@@ -1,0 +1,40 @@
+"""Claims about the page on how well a study searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from foredraft import quality_page
+
+
+def written(folder: Path, covered: list[float], **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    tree = {"name": folder.name, "sampler": "tpe", "dimensions": {"sigma": 1}, **settings}
+    (folder / "study.yaml").write_text(yaml.safe_dump(tree))
+    pd.DataFrame({"hypervolume": covered}).to_parquet(folder / "trials.parquet")
+    return folder
+
+
+def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path) -> None:
+    own = written(tmp_path / "own", [0.0, 0.5])
+    written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random", seed=4)
+    written(tmp_path / "other", [9.0], dimensions={"bias": 1})
+    info = quality_page.quality_info(own)
+    assert [line.label for line in info.studies] == ["own (tpe)", "chance (random)"]
+    assert [line.own for line in info.studies] == [True, False]
+
+
+def test_studies_are_compared_after_as_many_trials_as_both_have(tmp_path: Path) -> None:
+    own = written(tmp_path / "own", [0.0, 0.5])
+    written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random")
+    said = quality_page.sentence(quality_page.quality_info(own))
+    assert said == "own (tpe) covers 0.5000 after 2 trials; chance (random) 0.2000 after 2."
+
+
+def test_a_study_without_trials_has_no_such_page(tmp_path: Path) -> None:
+    own = written(tmp_path / "own", [])
+    assert not quality_page.quality_info(own).studies

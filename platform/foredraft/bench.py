@@ -212,8 +212,8 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
     if cell.acceptance:
         rates = [cell.acceptance] * rule.lookahead
     else:
-        counted = run.speculation(seed=0)
-        rates = cost.pass_rates(counted.tested_K, counted.passed_K)
+        one = run.speculation(seed=0)
+        rates = cost.pass_rates(one.tested_K, one.passed_K)
     chances = Plan(costs, tuple(rates[: costs.lookahead]))
     patches = -(-cell.horizon // models.target.config.patch)
     horizon = {"patches": patches, "renorm_every": policy.renorm_every, "batch": cell.batch}
@@ -223,16 +223,17 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
     else:
         best = min(rule.lookahead, chances.longest)
         predicted = cost.predicted_speedup(costs, chances.pass_rates, lookahead=best, **horizon)
-    speculations: list[Speculation] = []
+    speculations: dict[int, Speculation] = {}  # by pair: what was run to warm up is run again
     runs: list[Callable[[int], object]] = [
         run.alone,
-        lambda index: speculations.append(run.speculation(index)),
+        lambda index: speculations.update({index: run.speculation(index)}),
     ]
     if plan.reference:
         runs.append(_reference(models.plain, run))
     alone_s, together_s, *reference_s = timing.interleaved(
         runs, pairs=plan.pairs, device=models.target.device, at_most_s=plan.seconds
     )
+    counted = [speculations[index] for index in range(len(together_s))]
     speedup = timing.ratio(alone_s, together_s)
     stages = run.stage_seconds(best, patches=patches)
     row = {
@@ -246,8 +247,8 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
             name: getattr(models.draft.config, name)
             for name in ("d_model", "n_heads", "d_ff", "n_layers", "num_parameters")
         },
-        "acceptance_rate": _acceptance_rate(speculations),
-        "accept_lengths": torch.stack([s.accept_lengths for s in speculations]).sum(0).tolist(),
+        "acceptance_rate": _acceptance_rate(counted),
+        "accept_lengths": torch.stack([s.accept_lengths for s in counted]).sum(0).tolist(),
         "speedup": speedup.median,
         "speedup_low": speedup.low,
         "speedup_high": speedup.high,

@@ -27,7 +27,10 @@ from timer_xl.history import alike
 
 CALIBRATION_REPEATS = 15
 CALIBRATION_S = 3.0  # after which a batch size is left at 3 repeats or more
+STEPS_IN_A_ROW = 5
 ALONE_PAIRS = 7
+# Passes of new shapes are compiled when they are first met, for some milliseconds each.
+WARM_UP_S = 1.0
 
 
 class Ratio(NamedTuple):
@@ -116,36 +119,48 @@ class _Calibration:
         verify_s: list[list[float]] = [[] for _ in counts]
         began = _now(self.target.device)
         with torch.no_grad():
-            self._open()  # warms up
+            self._alone(), self._open()  # these warm up
             while len(step_s) < CALIBRATION_REPEATS and (
                 len(step_s) < 3 or _now(self.target.device) - began < CALIBRATION_S
             ):
-                pair, first, anchored = self._open()
+                first, step = self._alone()
+                pair, anchored = self._open()
                 first_s.append(first)
+                step_s.append(step)
                 anchored_s.append(anchored)
-                step_s.append(self._step(pair))
                 for count in counts:
                     drafted, verified = self._round(pair, count)
                     draft_s[count].append(drafted)
                     verify_s[count].append(verified)
-        step, drafts, verifies = (
+        step_median, drafts, verifies = (
             statistics.median(step_s),
             tuple(statistics.median(seconds) for seconds in draft_s),
             tuple(statistics.median(seconds) for seconds in verify_s),
         )
         if self.policy.kind == "sliding" and self.target.fold is None:
-            return step, verifies, drafts, 0.0, 0.0
-        step_anchor_s = max(0.0, statistics.median(first_s) - step)
+            return step_median, verifies, drafts, 0.0, 0.0
+        step_anchor_s = max(0.0, statistics.median(first_s) - step_median)
         round_anchor_s = max(0.0, statistics.median(anchored_s) - drafts[-1] - verifies[-1])
-        return step, verifies, drafts, step_anchor_s, round_anchor_s
+        return step_median, verifies, drafts, step_anchor_s, round_anchor_s
 
-    def _open(self) -> tuple[Pair, float, float]:
-        """A pair after its first round, and the seconds of the first step alone and that round."""
+    def _alone(self) -> tuple[float, float]:
+        """Seconds of the target's first step from a window, and of one that follows it.
+
+        By whole forecasts of two lengths: steps in a row find the processor's caches full of the
+        target's own weights, as a step that is timed between other passes does not.
+        """
+        seconds = []
+        for patches in (1, 1 + STEPS_IN_A_ROW):
+            started = _now(self.target.device)
+            horizon = patches * self.target.config.patch
+            rollout(self.target, self.context_BTC, horizon=horizon, policy=self.unanchored)
+            seconds.append(_now(self.target.device) - started)
+        first, many = seconds
+        return first, (many - first) / STEPS_IN_A_ROW
+
+    def _open(self) -> tuple[Pair, float]:
+        """A pair after its first round, and the seconds of that."""
         started = _now(self.target.device)
-        rollout(
-            self.target, self.context_BTC, horizon=self.target.config.patch, policy=self.unanchored
-        )
-        stepped = _now(self.target.device)
         pair = Pair(
             self.target,
             self.draft,
@@ -155,22 +170,7 @@ class _Calibration:
             policy=self.unanchored,
         )
         play_round(pair, self.lookahead)
-        return pair, stepped - started, _now(self.target.device) - stepped
-
-    def _step(self, pair: Pair) -> float:
-        """Seconds of one step of the target alone, in a row of steps.
-
-        The first of them is not counted: it finds the processor's caches full of other weights,
-        which a target that goes alone does not.
-        """
-        pair.history.end = self.middle - 2
-        pair.judging.forget(1)
-        for counted in (False, True):
-            started = _now(self.target.device)
-            for _ in range(2 if counted else 1):
-                outlook = pair.judging.predict(ahead=0, last=1)
-                pair.history.commit(outlook.mean, 1)
-        return (_now(self.target.device) - started) / 2
+        return pair, _now(self.target.device) - started
 
     def _round(self, pair: Pair, count: int) -> tuple[float, float]:
         """Seconds of drafting `count` patches, and of verifying and accepting them."""
@@ -251,13 +251,17 @@ def interleaved(
     device: torch.device,
     at_most_s: float = math.inf,
 ) -> list[list[float]]:
-    """Seconds of each run, each called once per pair with its number, after a warm-up.
+    """Seconds of each run, each called once per pair with its number, after a warm-up of both.
 
     Whoever goes second finds warmer caches: they take turns at it. Past `at_most_s` seconds no new
     pair is begun, but for the first three.
     """
-    for run in runs:
-        run(0)
+    began = time.perf_counter()
+    for index in range(pairs):
+        for run in runs:
+            run(index)
+        if time.perf_counter() - began > WARM_UP_S:
+            break
     seconds: list[list[float]] = [[] for _ in runs]
     began = time.perf_counter()
     for index in range(pairs):

@@ -18,8 +18,8 @@ def test_runs_take_turns_at_going_first_and_share_the_number_of_their_pair() -> 
     calls: list[tuple[str, int]] = []
     runs = [lambda i, name=name: calls.append((name, i)) for name in "ab"]
     seconds = timing.interleaved(runs, pairs=3, device=CPU)
-    warm_up, timed = calls[:2], calls[2:]
-    assert warm_up == [("a", 0), ("b", 0)]
+    warm_up, timed = calls[:-6], calls[-6:]
+    assert warm_up[:2] == [("a", 0), ("b", 0)]
     assert timed == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
     assert [len(one) for one in seconds] == [3, 3]
 

@@ -61,6 +61,9 @@ class Acceptance:
     """whether all variates of a patch are judged together, or each on its own"""
     quorum: float | None = None
     """under scope `variate`: fraction of the variates that must accept"""
+    forced: float | None = None
+    """accept each proposal with this probability, whatever the rule says: to measure decoding
+    apart from any draft's quality"""
 
     def __post_init__(self) -> None:
         needed = {"tolerance": {"mse_tol"}, "gaussian": {"sigma", "bias"}, "lossless": {"sigma"}}
@@ -77,6 +80,8 @@ class Acceptance:
                 raise ValueError(f"{name} is {value}: it must be a finite number of at least 0")
         if self.sigma == 0 or self.bias == 0:
             raise ValueError("sigma and bias must be above 0")
+        if self.forced is not None and not 0 <= self.forced <= 1:
+            raise ValueError(f"forced is {self.forced}: it must be from 0 to 1")
         if self.lookahead < 1:
             raise ValueError(f"lookahead is {self.lookahead}: it must be at least 1")
         for name, known in _CHOICES.items():
@@ -204,6 +209,9 @@ def _alike(
     generator: torch.Generator | None,
 ) -> Tensor:
     """Whether each proposal alone would be accepted, bool [B, K]."""
+    if rule.forced is not None:
+        shape, device = proposal.shape[:2], proposal.device
+        return torch.rand(shape, generator=generator, device=device) < rule.forced
     joint = rule.scope == "joint"
     dims = (2, 3) if joint else (3,)
     alike = torch.zeros((), dtype=torch.bool, device=proposal.device)
@@ -276,6 +284,8 @@ def acceptance_probability(rule: Acceptance, mse: Tensor, *, dimensions: int) ->
         mse: mean squared distance of the draft's mean to the target's, RevIN units, any shape.
         dimensions: time steps times variates of one proposal.
     """
+    if rule.forced is not None:
+        return torch.full_like(mse, rule.forced)
     within = torch.zeros_like(mse) if rule.mse_tol is None else (mse <= rule.mse_tol).to(mse.dtype)
     if rule.rule == "tolerance":
         return within

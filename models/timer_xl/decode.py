@@ -170,10 +170,9 @@ def _alone(
     acceptance: Acceptance,
 ) -> Speculation:
     """The target's own forecast, counted as rounds without proposals."""
+    batch, patches = len(context_BTC), _num_patches(target, context_BTC, horizon)
     tally = _Tally(acceptance.lookahead)
-    nobody_B = torch.zeros(len(context_BTC), dtype=torch.int64)
-    for _ in range(_num_patches(target, context_BTC, horizon)):
-        tally.observe(nobody_B, nobody_B)
+    tally.passes, tally.accept_lengths[1] = patches, batch * patches
     return tally.speculation(rollout(target, context_BTC, horizon=horizon, policy=policy))
 
 

@@ -4,9 +4,7 @@
 
 Every row of the grid calibrates the passes, predicts, and then times target alone and speculation
 in interleaved pairs on the same contexts. With random weights and a forced acceptance it measures
-the engine apart from any training: a rule of likelihood ratios whose deviation dwarfs every
-distance accepts each proposal with exactly the probability that its bias says. Nothing here imports
-Ray.
+the engine apart from any training. Nothing here imports Ray.
 """
 
 from __future__ import annotations
@@ -50,8 +48,6 @@ PRESETS = {
     "t4": TimerXLConfig(n_layers=4, d_model=512, n_heads=8, d_ff=2048),
 }
 VARIATES = 7
-# Beside it every distance between two means is nothing, and the ratio of likelihoods is one.
-FORCING_SIGMA = 1e6
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_rolling.py"
 
 Row = dict[str, Any]
@@ -282,11 +278,8 @@ def _acceptance_rate(speculations: list[Speculation]) -> float | None:
 
 
 def _rule(plan: BenchPlan, cell: Cell) -> Acceptance:
-    if cell.acceptance is None:
-        return Acceptance(**{**asdict(plan.rule), "lookahead": cell.lookahead})
-    return Acceptance(
-        rule="gaussian", sigma=FORCING_SIGMA, bias=cell.acceptance, lookahead=cell.lookahead
-    )
+    changes = {"lookahead": cell.lookahead, "forced": cell.acceptance}
+    return Acceptance(**{**asdict(plan.rule), **changes})
 
 
 class _Run(NamedTuple):

@@ -198,6 +198,7 @@ CLOSED_FORMS = {
     "sample_tolerant": Acceptance("gaussian", sigma=0.6, bias=1 / 3, mse_tol=0.45, **SAMPLING),
     "tolerance": Acceptance("tolerance", mse_tol=0.3),
     "lossless": Acceptance("lossless", sigma=0.6, **SAMPLING),
+    "forced": Acceptance("tolerance", mse_tol=0.0, forced=0.7),
 }
 
 
@@ -373,6 +374,7 @@ class TestLossless:
         ("emit", {"rule": "tolerance", "mse_tol": 0.1, "emit": "both"}),
         ("scope", {"rule": "lossless", "sigma": 1.0, "scope": "variate", "quorum": 1, **SAMPLING}),
         ("scope", {"rule": "tolerance", "mse_tol": 0.1, "scope": "patch"}),
+        ("forced", {"rule": "tolerance", "mse_tol": 0.1, "forced": 1.5}),
         ("quorum", {"rule": "tolerance", "mse_tol": 0.1, "quorum": 0.5}),
         ("quorum", {"rule": "tolerance", "mse_tol": 0.1, "scope": "variate"}),
         ("quorum", {"rule": "tolerance", "mse_tol": 0.1, "scope": "variate", "quorum": 0.0}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from foredraft.cli.common import STDERR, Common, Result
 from foredraft.cli.training import say_epoch
 from foredraft.config import Machine
-from foredraft.ladders import ladder_of
+from foredraft.ladders import Ladder, ladder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +17,13 @@ class Progression(Common):
     For example:
 
         foredraft progression --recipe demo
-        foredraft progression --recipe etth1 --windows 512
+        foredraft progression --recipe etth1 --target 0fb0 --windows 512
     """
 
     recipe: str
     """name of a ladder"""
+    target: str | None = None
+    """key, beginning of a key, or directory of a trained target, instead of the ladder's own"""
     windows: int | None = None
     """windows that judge each rung, instead of the ladder's own number"""
     workers: int = 0
@@ -31,12 +33,7 @@ class Progression(Common):
         """Where the page is, what the ladder says, and its rows."""
         from foredraft import ladder_page, progression
 
-        ladder = ladder_of(self.recipe)
-        if self.seed is not None:
-            ladder = ladder.model_copy(update={"seed": self.seed})
-        if self.windows is not None:
-            judged = ladder.evaluation.model_copy(update={"windows": self.windows})
-            ladder = ladder.model_copy(update={"evaluation": judged})
+        ladder = self._ladder()
         if self.workers:
             from foredraft import search
 
@@ -56,3 +53,13 @@ class Progression(Common):
             ),
             "rows": content["rows"],
         }
+
+    def _ladder(self) -> Ladder:
+        """The named ladder with what was asked for instead."""
+        ladder = ladder_of(self.recipe)
+        asked = {"target": self.target, "seed": self.seed}
+        ladder = ladder.model_copy(update={k: v for k, v in asked.items() if v is not None})
+        if self.windows is None:
+            return ladder
+        judged = ladder.evaluation.model_copy(update={"windows": self.windows})
+        return ladder.model_copy(update={"evaluation": judged})

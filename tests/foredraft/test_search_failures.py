@@ -119,7 +119,7 @@ def test_a_training_whose_worker_is_killed_goes_on_elsewhere(storage: Path) -> N
     driver = start_driver(
         storage, study(name="worker", trials=3, draft={**slow_drafts(), "seed": 2})
     )
-    before = {path.name for path in (storage / "drafts").iterdir()}
+    before = {path.name for path in (storage / "drafts").glob("*")}
     wait_for(lambda: any(trained_now(storage)), driver)
     wait_for(lambda: any((storage / "training").glob("*/*")), driver)  # its first checkpoint
     os.kill(json.loads(trained_now(storage)[0].read_text())["pid"], signal.SIGKILL)

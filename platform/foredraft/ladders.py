@@ -47,7 +47,7 @@ class Ladder(Settings):
 def _rungs(scratch: Stage, pretrain: Stage, finetune: Stage, distill: Stage) -> tuple[Rung, ...]:
     """The study's own progression, and what it left as next steps."""
     chain = (pretrain, finetune, distill)
-    longer = (*chain[:2], distill.model_copy(update={"epochs": 2 * distill.epochs}))
+    longer = (*chain[:2], distill.model_copy(update={"epochs": 8 * distill.epochs}))
     return (
         Rung(name="0.5x from scratch", scales=(0.5,), stages=(scratch,)),
         Rung(name="0.7x from scratch", scales=(0.7,), stages=(scratch,)),
@@ -55,7 +55,7 @@ def _rungs(scratch: Stage, pretrain: Stage, finetune: Stage, distill: Stage) -> 
         Rung(name="0.7x fine-tuned", scales=(0.7,), stages=chain[:2]),
         Rung(name="0.7x distilled", scales=(0.7,), stages=chain),
         Rung(name="0.5x distilled", scales=(0.5,), stages=chain),
-        # Seven patches at once are harder to learn than one.
+        # Seven patches at once are harder to learn than one, and each epoch is cheaper.
         Rung(name="0.7x one-pass, distilled", scales=(0.7,), stages=longer, patches_out=7),
         Rung(name="best of 0.8x and 0.9x, distilled", scales=(0.8, 0.9), stages=chain),
     )

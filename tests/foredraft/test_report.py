@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from foredraft import page, report
+from foredraft.report import figures, information
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9)
 TARGET = {"key": "t-1f", "parameters": 1_240_000, "n_layers": 4, "d_model": 256, "n_heads": 8}
@@ -158,15 +159,15 @@ def study_dir(tmp_path: Path, trials: pd.DataFrame, best: dict[str, Any]) -> Pat
     return folder
 
 
-def front_of(trials: pd.DataFrame) -> report.FrontInfo:
-    return report.front_info(trials, references=REFERENCES)
+def front_of(trials: pd.DataFrame) -> information.FrontInfo:
+    return information.front_info(trials, references=REFERENCES)
 
 
 def summary_of(
     trials: pd.DataFrame, *, best: dict[str, Any] | None = None, **references: Any
-) -> report.Summary:
+) -> information.Summary:
     known = {**REFERENCES, **references}
-    return report.summary_info(trials, references=known, best=best or {})
+    return information.summary_info(trials, references=known, best=best or {})
 
 
 def drafts_as_exact_as(ratio: float, *, speedup: float) -> list[dict[str, Any]]:
@@ -196,7 +197,7 @@ def test_no_trial_of_the_front_beats_the_staircase(trials: pd.DataFrame) -> None
 
 
 def test_the_staircase_never_rises_with_acceptance() -> None:
-    stairs = report.staircase([(0.5, 2.0), (0.6, 1.0), (0.7, 1.5), (0.7, 1.2), (0.9, 1.1)])
+    stairs = information.staircase([(0.5, 2.0), (0.6, 1.0), (0.7, 1.5), (0.7, 1.2), (0.9, 1.1)])
     assert stairs == ((0.5, 2.0), (0.7, 1.5), (0.9, 1.1))
 
 
@@ -234,7 +235,7 @@ def test_hovering_a_trial_tells_all_its_settings_and_metrics(trials: pd.DataFram
 
 
 def test_only_the_fastest_and_the_slowest_draft_are_labelled() -> None:
-    drafts = report.drafts_info(REFERENCES)
+    drafts = information.drafts_info(REFERENCES)
     assert [draft.scale for draft in drafts if draft.labelled] == [0.5, 0.9]
     assert drafts[0].mse_ratio == pytest.approx(1.09)
 
@@ -243,19 +244,19 @@ def test_only_the_fastest_and_the_slowest_draft_are_labelled() -> None:
 
 
 def test_errors_that_differ_widely_are_shown_on_a_logarithmic_axis(trials: pd.DataFrame) -> None:
-    assert not report.accuracy_info(trials, references=REFERENCES).log
+    assert not information.accuracy_info(trials, references=REFERENCES).log
     trials.loc[0, "mse_ratio"] = 50.0
-    assert report.accuracy_info(trials, references=REFERENCES).log
+    assert information.accuracy_info(trials, references=REFERENCES).log
 
 
 def test_an_error_that_is_not_finite_is_not_drawn(trials: pd.DataFrame) -> None:
     trials.loc[0, "mse_ratio"] = np.inf
-    info = report.accuracy_info(trials, references=REFERENCES)
+    info = information.accuracy_info(trials, references=REFERENCES)
     assert 0 not in [point.number for point in info.points]
 
 
 def test_losses_of_different_stages_never_share_a_panel() -> None:
-    info = report.curves_info(make_curves())
+    info = information.curves_info(make_curves())
     titles = [panel.title for panel in info.panels]
     assert titles == ["Target: from scratch", "Drafts: from scratch", "Drafts: distillation"]
     assert [curve.scale for curve in info.panels[1].curves] == list(SCALES)
@@ -263,24 +264,24 @@ def test_losses_of_different_stages_never_share_a_panel() -> None:
 
 def test_two_trainings_of_one_label_are_two_curves() -> None:
     curves = make_curves()
-    info = report.curves_info(pd.concat([curves, curves]))
+    info = information.curves_info(pd.concat([curves, curves]))
     assert [len(panel.curves) for panel in info.panels] == [2, 10, 10]
     assert all(list(c.epochs) == sorted(set(c.epochs)) for p in info.panels for c in p.curves)
 
 
 def test_a_setting_that_never_varies_or_never_applies_has_no_axis(trials: pd.DataFrame) -> None:
     trials["settings.lookahead"], trials["settings.mse_tol"] = 4, None
-    names = {axis.name for axis in report.settings_info(trials).axes}
+    names = {axis.name for axis in information.settings_info(trials).axes}
     assert "settings.scale" in names
     assert not names & {"settings.lookahead", "settings.mse_tol"}
 
 
 def test_a_setting_that_does_not_apply_stands_below_its_axis(trials: pd.DataFrame) -> None:
-    info = report.settings_info(trials)
+    info = information.settings_info(trials)
     (sigma,) = [axis for axis in info.axes if axis.name == "settings.sigma"]
     assert None in sigma.values
     (drawn,) = [
-        one for one in report.settings_figure(info).data[0].dimensions if one.label == sigma.label
+        one for one in figures.settings_figure(info).data[0].dimensions if one.label == sigma.label
     ]
     assert drawn.ticktext[0] == "not used"
     assert min(drawn["values"]) == drawn.tickvals[0] == drawn.range[0]
@@ -460,7 +461,7 @@ def test_a_reference_that_is_not_a_number_counts_as_missing(study_dir: Path) -> 
     text = json.dumps({**REFERENCES, "drafts": drafts})
     assert "NaN" in text
     (study_dir / "references.json").write_text(text)
-    assert report.drafts_info(report.read_study(study_dir).references)[0].speedup is None
+    assert information.drafts_info(information.read_study(study_dir).references)[0].speedup is None
     assert "</html>" in report.write_report(study_dir).read_text()
 
 

@@ -119,18 +119,21 @@ def test_a_training_whose_worker_is_killed_goes_on_elsewhere(storage: Path) -> N
     driver = start_driver(
         storage, study(name="worker", trials=3, draft={**slow_drafts(), "seed": 2})
     )
-    checkpoints = storage / "training"
-    before = {path.name for path in (storage / "drafts").iterdir()}
-    wait_for(lambda: any(checkpoints.glob("*/checkpoint.pt")), driver)
-    claim = next(
-        path for path in (storage / "claims").iterdir() if not path.name.startswith(("study", "."))
-    )
-    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    before = {path.name for path in (storage / "drafts").glob("*")}
+    wait_for(lambda: any(trained_now(storage)), driver)
+    wait_for(lambda: any((storage / "training").glob("*/*")), driver)  # its first checkpoint
+    os.kill(json.loads(trained_now(storage)[0].read_text())["pid"], signal.SIGKILL)
     assert driver.wait(timeout=150) == 0
     trials = trials_of(storage, "worker")
     assert len(trials) == 3
     assert set(trials["state"]) <= {"complete", "pruned"}
     assert set(trials["draft_key"]) & before == set()
+
+
+def trained_now(storage: Path) -> list[Path]:
+    """The claims of the models that are being trained."""
+    names = (storage / "claims").glob("*")
+    return [path for path in names if not path.name.startswith(("study-", "."))]
 
 
 def start_driver(storage: Path, what: Study, *words: str) -> subprocess.Popen[bytes]:

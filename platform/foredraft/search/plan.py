@@ -46,7 +46,7 @@ def of(study: Study, *, storage: Path) -> Plan:
         "drafts": planned,
         "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
         "distinct_drafts": len(planned),
-        "training_s": round(sum(p["training_s"] or 0.0 for p in (*first, *planned)), 1),
+        "training_s": sum(p["training_s"] or 0.0 for p in (*first, *planned)),
         "training_note": (
             f"at most, on {threads} threads of this machine: timed over "
             f"{TIMED_STEPS} steps each; early stopping may save some of it"
@@ -73,7 +73,7 @@ def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,
-        "training_s": None if waits else 0.0 if known else round(_seconds(training), 1),
+        "training_s": None if waits else 0.0 if known else _seconds(training),
     }
 
 
@@ -95,7 +95,7 @@ _TIMED: dict[str, float] = {}
 def _stage_seconds(training: Training, stage: Stage) -> float:
     short = stage.model_copy(
         update={
-            "epochs": 1,
+            "epochs": 2,
             "windows_per_epoch": TIMED_STEPS * stage.batch,
             "validation_windows": 1,
         }

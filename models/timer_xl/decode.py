@@ -106,7 +106,7 @@ def speculate(
     """
     patches = _num_patches(target, context_BTC, horizon)
     chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
-    if chooser and not chooser.longest and acceptance.propose == "mean":
+    if chooser and acceptance.propose == "mean" and not chooser.choose(chooser.room_B):
         return _alone(target, context_BTC, horizon=horizon, policy=policy, acceptance=acceptance)
     pair = Pair(
         target,
@@ -158,7 +158,11 @@ def _chooser(
         raise ValueError("adapt is true: it needs a plan, of costs and pass rates measured before")
     renorm_every = policy.renorm_every if policy else 0
     pays, _ = plan.best(patches=patches, renorm_every=renorm_every, batch=batch)
-    return Lookahead(plan, batch=batch, longest=acceptance.lookahead if pays else 0)
+    return Lookahead(
+        plan,
+        room_B=torch.full((batch,), min(patches, renorm_every or patches)),
+        longest=acceptance.lookahead if pays else 0,
+    )
 
 
 def _alone(

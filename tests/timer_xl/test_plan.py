@@ -48,7 +48,7 @@ def test_where_nothing_pays_no_lookahead_is_best(plan: Plan) -> None:
 
 def test_a_sample_that_is_accepted_less_is_given_a_shorter_lookahead() -> None:
     plan = Plan(costs(draft=0.2, verify=0.2), (0.9,) * 7)
-    chooser, room = Lookahead(plan, batch=1, longest=7), torch.tensor([100])
+    chooser, room = Lookahead(plan, room_B=torch.tensor([100]), longest=7), torch.tensor([100])
     lengths = [chooser.choose(room)]
     for _ in range(12):
         chooser.observe(torch.tensor([lengths[-1]]), torch.tensor([0]))
@@ -59,17 +59,17 @@ def test_a_sample_that_is_accepted_less_is_given_a_shorter_lookahead() -> None:
 
 
 def test_a_lookahead_is_never_longer_than_what_is_left() -> None:
-    chooser = Lookahead(Plan(CHEAP, (1.0,) * 7), batch=2, longest=7)
+    chooser = Lookahead(Plan(CHEAP, (1.0,) * 7), room_B=torch.tensor([4, 2]), longest=7)
     assert chooser.choose(torch.tensor([4, 2])) == 3
     assert chooser.choose(torch.tensor([1, 1])) == 0
 
 
 def test_samples_that_leave_take_their_record_along() -> None:
     plan = Plan(costs(draft=0.2, verify=0.2), (0.7,) * 7)
-    both = Lookahead(plan, batch=2, longest=7)
+    both = Lookahead(plan, room_B=torch.tensor([9, 9]), longest=7)
     both.observe(torch.tensor([7, 7]), torch.tensor([0, 7]))
     both.select(torch.tensor([1]))
-    alone = Lookahead(plan, batch=1, longest=7)
+    alone = Lookahead(plan, room_B=torch.tensor([9]), longest=7)
     alone.observe(torch.tensor([7]), torch.tensor([7]))
     assert both.choose(torch.tensor([9])) == alone.choose(torch.tensor([9]))
 

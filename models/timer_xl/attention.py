@@ -32,10 +32,23 @@ def rotary_table(
 def rotate_(x_THE: Tensor, turn: Tensor) -> None:
     """Turn half of each head in place, in neighbouring pairs."""
     half = x_THE[..., : x_THE.shape[-1] // 2]
-    pairs = half if half.dtype in (torch.float32, torch.float64) else half.float()
+    pairs = _wide(half)
     torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).mul_(turn)
     if pairs is not half:
         half.copy_(pairs)
+
+
+def rotated(x_THE: Tensor, turn: Tensor) -> Tensor:
+    """What `rotate_` makes of its argument, which stays as it is and may need a gradient."""
+    half, rest = x_THE.chunk(2, dim=-1)
+    pairs = torch.view_as_complex(_wide(half).unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs * turn).flatten(-2)
+    return torch.cat((turned.to(x_THE.dtype), rest), dim=-1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """`x` in a type of which there are complex numbers."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def variate_bias(bias_2H: Tensor, variates: int) -> Tensor:

@@ -14,13 +14,14 @@ H heads, E head width, L query tokens, S key tokens (tokens are patch-major: pat
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timer_xl.attention import rotary_table
+from timer_xl.attention import rotary_table, rotated
 from timer_xl.config import TimerXLConfig
 
 REVIN_EPSILON = 1e-5
@@ -63,9 +64,8 @@ class Normalisation(NamedTuple):
 class Layout(NamedTuple):
     """Where the tokens of one pass stand; built once per shape and shared by all blocks."""
 
-    cos: Tensor
-    """[L, E/4] rotary table"""
-    sin: Tensor
+    turn: Tensor
+    """complex [L, E/4], by which rotary positions turn queries and keys"""
     future: Tensor
     """bool [L, S]: keys of later patches; all variates of one patch see each other"""
     same_variate: Tensor
@@ -76,65 +76,11 @@ class Layout(NamedTuple):
         return Layout(*(part[-queries:] for part in self))
 
 
-def _rotate(x_BHLE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` with half of each head rotated, in neighbouring pairs (RoFormer, arXiv 2104.09864)."""
-    half = x_BHLE.shape[-1] // 2
-    even, odd = x_BHLE[..., :half:2], x_BHLE[..., 1:half:2]
-    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
-    return torch.cat((turned, x_BHLE[..., half:]), dim=-1)
-
-
-class TimeAttention(nn.Module):
-    """Attention over all variates, causal over patches."""
-
-    def __init__(self, config: TimerXLConfig) -> None:
-        super().__init__()
-        self.heads, self.head_width = config.n_heads, config.head_width
-        self.dropout = config.dropout
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
-        self.out = nn.Linear(config.d_model, config.d_model)
-        # [0] between different variates, [1] within one. As in the authors' code it is added
-        # before the scores are divided by sqrt(E).
-        self.bias_2H = nn.Parameter(torch.zeros(2, config.n_heads))
-
-    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
-        """Attended tokens [B, queries, D], the last ones of `x`."""
-        query, key, value = (self._heads(part) for part in self._project(x_BLD, queries))
-        asking = layout.last(queries)
-        attended_BHLE = F.scaled_dot_product_attention(
-            _rotate(query, asking.cos, asking.sin),
-            _rotate(key, layout.cos, layout.sin),
-            value,
-            attn_mask=self._mask(asking, dtype=query.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        out: Tensor = self.out(attended_BHLE.transpose(1, 2).flatten(2))
-        return out
-
-    def _project(self, x_BLD: Tensor, queries: int) -> tuple[Tensor, ...]:
-        """Queries of the last tokens, keys and values of all."""
-        if queries == x_BLD.shape[1]:
-            return self.qkv(x_BLD).chunk(3, dim=-1)
-        weight, bias, width = self.qkv.weight, self.qkv.bias, x_BLD.shape[-1]
-        query = F.linear(x_BLD[:, -queries:], weight[:width], bias[:width])
-        return query, *F.linear(x_BLD, weight[width:], bias[width:]).chunk(2, dim=-1)
-
-    def _heads(self, x_BLD: Tensor) -> Tensor:
-        return x_BLD.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
-
-    def _mask(self, layout: Layout, *, dtype: torch.dtype) -> Tensor:
-        """Additive mask [H, L, S]: the variate bias, and minus infinity on the future."""
-        bias_2H11 = (self.bias_2H * self.head_width**-0.5)[..., None, None]
-        bias_HLS = torch.where(layout.same_variate, bias_2H11[1], bias_2H11[0])
-        mask: Tensor = bias_HLS.masked_fill(layout.future, float("-inf"))
-        return mask.to(dtype)
-
-
 class Dropout(nn.Module):
-    """Dropout whose mask costs a quarter of the random numbers.
+    """Dropout whose mask costs a small part of PyTorch's own, which took 22 % of a training step.
 
-    On a CPU one 64-bit draw decides four elements, by 16 bits each: PyTorch's own mask took 22 %
-    of a training step there. The probability is exact to 1 / 65536.
+    On a CPU one 64-bit draw decides eight elements, by a byte each; the threshold is drawn too, so
+    that every element is dropped with exactly the probability that was asked for.
     """
 
     def __init__(self, probability: float) -> None:
@@ -147,10 +93,84 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.probability)
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        keep = bits >= round(self.probability * 65536) - 32768
-        return x * (keep.to(x.dtype) * (1 / (1 - self.probability)))
+        return x * self._factors(x)
+
+    def _factors(self, x: Tensor) -> Tensor:
+        """0 for the elements to drop, 1 / (1 - probability) for the others; shape and type of x."""
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        byte = draws.view(torch.int8)[: x.numel()].view(x.shape)
+        threshold = math.floor(256 * self.probability + torch.rand(()).item()) - 128
+        # Integers of the width of x all the way: products with booleans take ten times as long.
+        integer = _INTEGERS[x.dtype]
+        kept = byte.to(integer).neg_().add_(threshold - 1)  # negative where byte >= threshold
+        kept.bitwise_right_shift_(8 * x.element_size() - 1)  # all bits of what is kept, or none
+        scale = torch.tensor(1 / (1 - self.probability), dtype=x.dtype)
+        return kept.bitwise_and_(scale.view(integer)).view(x.dtype)
+
+
+_INTEGERS = {
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+
+
+class TimeAttention(nn.Module):
+    """Attention over all variates, causal over patches."""
+
+    def __init__(self, config: TimerXLConfig) -> None:
+        super().__init__()
+        self.heads, self.head_width = config.n_heads, config.head_width
+        self.dropout = Dropout(config.dropout)
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+        # [0] between different variates, [1] within one. As in the authors' code it is added
+        # before the scores are divided by sqrt(E).
+        self.bias_2H = nn.Parameter(torch.zeros(2, config.n_heads))
+
+    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
+        """Attended tokens [B, queries, D], the last ones of `x`."""
+        query, key, value = (part.transpose(1, 2) for part in self._project(x_BLD, layout, queries))
+        mask = self._mask(layout.last(queries), dtype=query.dtype)
+        attended_BHLE = self._attend(query, key, value, mask)
+        out: Tensor = self.out(attended_BHLE.transpose(1, 2).flatten(2))
+        return out
+
+    def _project(self, x_BLD: Tensor, layout: Layout, queries: int) -> tuple[Tensor, ...]:
+        """Queries of the last tokens, keys and values of all [B, L, H, E]; the first two turned."""
+        turn = layout.turn[:, None, None]
+        if queries == x_BLD.shape[1]:
+            qkv_BL3HE = self._heads(self.qkv(x_BLD), 3)
+            return *rotated(qkv_BL3HE[:, :, :2], turn).unbind(2), qkv_BL3HE[:, :, 2]
+        weight, bias, width = self.qkv.weight, self.qkv.bias, x_BLD.shape[-1]
+        query = self._heads(F.linear(x_BLD[:, -queries:], weight[:width], bias[:width]), 1)
+        key_value = self._heads(F.linear(x_BLD, weight[width:], bias[width:]), 2)
+        turned = rotated(query, turn[-queries:]), rotated(key_value[:, :, :1], turn)
+        return turned[0][:, :, 0], turned[1][:, :, 0], key_value[:, :, 1]
+
+    def _heads(self, x_BLD: Tensor, parts: int) -> Tensor:
+        return x_BLD.unflatten(-1, (parts, self.heads, self.head_width))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Values by the softmax of masked scores [B, H, L, E]."""
+        dropping = self.training and self.dropout.probability > 0
+        if dropping and query.device.type == "cpu":
+            # What PyTorch's own does there, but for its dropout's mask, which costs more than both
+            # products.
+            scores = query @ key.mT * self.head_width**-0.5 + mask
+            return self.dropout(scores.softmax(-1).to(value.dtype)) @ value
+        probability = self.dropout.probability if dropping else 0.0
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=probability
+        )
+
+    def _mask(self, layout: Layout, *, dtype: torch.dtype) -> Tensor:
+        """Additive mask [H, L, S]: the variate bias, and minus infinity on the future."""
+        bias_2H11 = (self.bias_2H * self.head_width**-0.5)[..., None, None]
+        bias_HLS = torch.where(layout.same_variate, bias_2H11[1], bias_2H11[0])
+        mask: Tensor = bias_HLS.masked_fill(layout.future, float("-inf"))
+        return mask.to(dtype)
 
 
 class Block(nn.Module):
@@ -229,8 +249,7 @@ class TimerXL(nn.Module):
             variate_L = torch.arange(variates, device=self.device).repeat(patches)
             turn = rotary_table(self.config, patch_L, variate_L, window=patches)
             self._layouts[key] = Layout(
-                cos=turn.real.to(self.dtype),
-                sin=turn.imag.to(self.dtype),
+                turn=turn,
                 future=patch_L > patch_L[:, None],
                 same_variate=variate_L == variate_L[:, None],
             )

@@ -33,7 +33,7 @@ from foredraft.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.runs import FILE, LocalRun, RayRun, Row, Run, State, device_of, use_threads, uses_gpu
 from foredraft.stopwatch import Stopwatch
 from timer_xl import TimerXL, checkpoint
-from timer_xl.model import Dropout, Prediction, TimeAttention
+from timer_xl.model import Dropout, Prediction
 
 __all__ = [
     "Begun",
@@ -327,8 +327,6 @@ def _use_dropout(model: TimerXL, probability: float) -> None:
     for module in model.modules():
         if isinstance(module, Dropout):
             module.probability = probability
-        elif isinstance(module, TimeAttention):
-            module.dropout = probability
 
 
 def _teacher(training: Training, run: Run) -> Teacher:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from timer_xl import Normalisation, TimerXL
+from timer_xl.model import Dropout
 
 Make = Callable[..., TimerXL]
 BATCH, PATCHES, VARIATES = 2, 9, 3
@@ -125,6 +126,42 @@ def test_dropout_acts_in_training_alone(make_model: Make, x_BNCP: Tensor) -> Non
     assert torch.equal(model(x_BNCP).mean, model(x_BNCP).mean)
     model.train()
     assert not torch.equal(model(x_BNCP).mean, model(x_BNCP).mean)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("probability", [0.001, 0.1, 0.3, 0.9, 0.999])
+def test_dropout_zeroes_the_share_asked_for_and_keeps_the_mean(
+    probability: float, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(probability)
+    drawn = torch.stack([dropout(torch.ones(257, 31, dtype=dtype)) for _ in range(400)])
+    count = drawn.numel()
+    # Five deviations of the binomial, and what the drawn threshold adds to it.
+    near = 5 * (probability * (1 - probability) / count + 0.25 / 256**2 / 400) ** 0.5
+    assert (drawn == 0).double().mean().item() == pytest.approx(probability, abs=near)
+    kept = drawn[drawn != 0]
+    assert torch.all(kept == torch.tensor(1 / (1 - probability), dtype=dtype))
+
+
+def test_dropout_drops_from_the_gradient_what_it_drops_from_the_value() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, 33, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(y, x * x.grad)
+    assert set(x.grad.unique().tolist()) == {0.0, torch.tensor(1 / 0.6).item()}
+
+
+@pytest.mark.parametrize("last", [1, PATCHES])
+@torch.no_grad()
+def test_training_with_hardly_any_dropout_is_evaluation(
+    make_model: Make, x_BNCP: Tensor, last: int
+) -> None:
+    model = make_model(dropout=1e-12)
+    evaluated = model(x_BNCP, last=last).mean
+    assert close(model.train()(x_BNCP, last=last).mean, evaluated)
 
 
 def test_a_normalised_window_has_mean_zero_and_deviation_one(x_BNCP: Tensor) -> None:

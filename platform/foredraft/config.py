@@ -6,7 +6,7 @@ Complete trainings by name are in `foredraft.recipes`; a study (`foredraft.study
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -214,6 +214,17 @@ def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) ->
             # A part of the tree as a whole tells its fields itself.
             message = f"is {first['input']!r}: {message}"
         raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
+
+
+def named(table: Mapping[str, Callable[[], SettingsT]], name: str, *, what: str) -> SettingsT:
+    """What a name stands for in a table of complete configurations.
+
+    Raises:
+        ConfigError: the table does not have it.
+    """
+    if name not in table:
+        raise ConfigError(f"{what} {name!r} does not exist; there are: {', '.join(table)}")
+    return table[name]()
 
 
 # Pydantic puts the chosen member of a union into an error's path; a reader does not write these.

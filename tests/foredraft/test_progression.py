@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from foredraft import drafts, ladder_page, progression
+from foredraft import drafts, progression
 from foredraft.config import Evaluation, Machine, Stage, Training
 from foredraft.ladders import LADDERS, Ladder, Rung, ladder_of
+from foredraft.report import ladder as ladder_page
 from timer_xl import TimerXLConfig
 
 DATA = "synthetic-etth:rows=1200"

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from foredraft import page, report
-from foredraft.report import figures, information
+from foredraft import report
+from foredraft.report import figures, information, page
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9)
 TARGET = {"key": "t-1f", "parameters": 1_240_000, "n_layers": 4, "d_model": 256, "n_heads": 8}

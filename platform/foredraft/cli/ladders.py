@@ -31,7 +31,8 @@ class Progression(Common):
 
     def run(self) -> Result:
         """Where the page is, what the ladder says, and its rows."""
-        from foredraft import ladder_page, progression
+        from foredraft import progression
+        from foredraft.report import ladder as page
 
         ladder = self._ladder()
         if self.workers:
@@ -45,12 +46,10 @@ class Progression(Common):
             say=lambda text: STDERR.print(text, highlight=False),
             log=say_epoch,
         )
-        content = ladder_page.read_ladder(directory)
+        content = page.read_ladder(directory)
         return {
-            "report": str(ladder_page.write_page(directory)),
-            "says": " ".join(
-                ladder_page.ladder_sentences(ladder_page.ladder_info(content["rows"]))
-            ),
+            "report": str(page.write_page(directory)),
+            "says": " ".join(page.ladder_sentences(page.ladder_info(content["rows"]))),
             "rows": content["rows"],
         }
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import yaml
 from plotly import graph_objects as go
 
-from foredraft import ladder_page, page, quality_page
-from foredraft.page import Tile, number, percent, quantity
 from foredraft.provenance import atomic_write, redacted
+from foredraft.report import page, quality
 from foredraft.report.figures import (
     accuracy_figure,
     curves_figure,
@@ -33,6 +32,8 @@ from foredraft.report.information import (
     settings_info,
     summary_info,
 )
+from foredraft.report.ladder import ladder_sections
+from foredraft.report.page import Tile, number, percent, quantity
 
 READING = {
     "front": (
@@ -128,10 +129,10 @@ def _figure_sections(study: Study) -> list[str]:
         if len(settings.axes) > 1:
             figure = settings_figure(settings)
             sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
-    quality = quality_page.quality_info(study.path)
-    if quality.studies:
-        figure = dress(quality_page.quality_figure(quality), 380, ())
-        sections.append(quality_page.section(figure, quality))
+    searched = quality.quality_info(study.path)
+    if searched.studies:
+        figure = dress(quality.quality_figure(searched), 380, ())
+        sections.append(quality.section(figure, searched))
     if len(study.curves):
         curves = curves_figure(curves_info(study.curves))
         sections.append(
@@ -166,5 +167,5 @@ def _table_sections(study: Study) -> list[str]:
     if study.provenance:
         folded += page.tree_html("Where these results come from (provenance)", study.provenance)
     for ladder in study.ladders:
-        sections += ladder_page.ladder_sections(ladder)
+        sections += ladder_sections(ladder)
     return [*sections, page.section_html("Record", folded)]

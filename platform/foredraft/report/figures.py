@@ -8,9 +8,6 @@ from plotly import graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from foredraft.page import (
-    number,
-)
 from foredraft.report.information import (
     AccuracyInfo,
     Axis,
@@ -21,6 +18,9 @@ from foredraft.report.information import (
     Point,
     SettingsInfo,
     scale_text,
+)
+from foredraft.report.page import (
+    number,
 )
 
 ACCENT = "#e8590c"

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from foredraft import ladder_page
-from foredraft.page import (
+from foredraft.report import ladder
+from foredraft.report.page import (
     Row,
     hover_text,
     is_feasible,
@@ -158,7 +158,7 @@ def read_study(study_dir: Path) -> Study:
     references = _read_json(study_dir / "references.json")
     target = references.get("target", {}).get("key", "")
     # studies/NAME is two folders below the storage, where progressions/ is too.
-    ladders = ladder_page.ladders_of(target, storage=study_dir.resolve().parents[1])
+    ladders = ladder.ladders_of(target, storage=study_dir.resolve().parents[1])
     return Study(
         name=study_dir.resolve().name,
         path=study_dir,

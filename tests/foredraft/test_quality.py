@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from foredraft import quality_page
+from foredraft.report import quality
 
 
 def written(folder: Path, covered: list[float], **settings: Any) -> Path:
@@ -23,7 +23,7 @@ def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path
     own = written(tmp_path / "own", [0.0, 0.5])
     written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random", seed=4)
     written(tmp_path / "other", [9.0], dimensions={"bias": 1})
-    info = quality_page.quality_info(own)
+    info = quality.quality_info(own)
     assert [line.label for line in info.studies] == ["own (tpe)", "chance (random)"]
     assert [line.own for line in info.studies] == [True, False]
 
@@ -31,10 +31,10 @@ def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path
 def test_studies_are_compared_after_as_many_trials_as_both_have(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [0.0, 0.5])
     written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random")
-    said = quality_page.sentence(quality_page.quality_info(own))
+    said = quality.sentence(quality.quality_info(own))
     assert said == "own (tpe) covers 0.5000 after 2 trials; chance (random) 0.2000 after 2."
 
 
 def test_a_study_without_trials_has_no_such_page(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [])
-    assert not quality_page.quality_info(own).studies
+    assert not quality.quality_info(own).studies

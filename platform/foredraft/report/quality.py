@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from plotly import graph_objects as go
 
-from foredraft import page
+from foredraft.report import page
 
 ACCENT = "#e8590c"
 GREY = "#868e96"

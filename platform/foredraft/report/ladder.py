@@ -2,7 +2,7 @@
 
     foredraft progression --recipe demo
 
-As in `foredraft.report`, every `*_info` returns plain data and the figure draws nothing else. The
+As for a study, every `*_info` returns plain data and the figure draws nothing else. The
 ladder is a page of its own, and a section of the report of every study that has its target.
 """
 
@@ -15,10 +15,10 @@ from typing import NamedTuple
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from foredraft import page
-from foredraft.page import Row, Table, number, percent, quantity
 from foredraft.progression import FILE
 from foredraft.provenance import atomic_write
+from foredraft.report import page
+from foredraft.report.page import Row, Table, number, percent, quantity
 
 ACCENT = "#e8590c"
 GREY = "#868e96"

@@ -17,7 +17,6 @@ import tyro
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from foredraft.cli.bank import Drafts
-from foredraft.cli.common import Result
 from foredraft.cli.datasets import Data
 from foredraft.cli.ladders import Progression
 from foredraft.cli.pairs import Bench, Evaluate
@@ -64,18 +63,4 @@ def main(arguments: list[str] | None = None) -> None:
     if verb.json:
         print(json.dumps(result, separators=(",", ":"), default=str))
     else:
-        getattr(verb, "show", _show)(result)
-
-
-def _show(result: Result, *, indent: int = 0) -> None:
-    for name, value in result.items():
-        if isinstance(value, dict):
-            print(f"{'':{indent}}{name}")
-            _show(value, indent=indent + 2)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for item in value:
-                print(f"{'':{indent}}" + "  ".join(str(v) for v in item.values()))
-        elif isinstance(value, float):
-            print(f"{'':{indent}}{name:<20} {value:.6g}")
-        else:
-            print(f"{'':{indent}}{name:<20} {value}")
+        verb.show(result)

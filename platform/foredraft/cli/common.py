@@ -27,6 +27,10 @@ class Common:
     json: bool = False
     """print the result as one line of JSON on standard output"""
 
+    def show(self, result: Result) -> None:
+        """Print the result for a person."""
+        show(result)
+
 
 def rule_of(fields: tuple[str, ...]) -> Acceptance:
     """The acceptance rule of `field=value` words."""
@@ -45,3 +49,18 @@ def assignment(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def show(result: Result, *, indent: int = 0) -> None:
+    """Print names and values, one a line; what is nested is set in."""
+    for name, value in result.items():
+        if isinstance(value, dict):
+            print(f"{'':{indent}}{name}")
+            show(value, indent=indent + 2)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for item in value:
+                print(f"{'':{indent}}" + "  ".join(str(v) for v in item.values()))
+        elif isinstance(value, float):
+            print(f"{'':{indent}}{name:<20} {value:.6g}")
+        else:
+            print(f"{'':{indent}}{name:<20} {value}")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from foredraft.cli.common import STDERR, Common, Result
+from foredraft.cli.common import STDERR, Common, Result, show
 from foredraft.config import ConfigError, validated
 from foredraft.study import Study, read_study
 
@@ -68,12 +68,34 @@ class Search(Common):
             "best": json.loads(best.read_text()) if best.exists() else None,
         }
 
+    def show(self, result: Result) -> None:
+        """The choice in a few lines; all of it is in best.json."""
+        best = result.pop("best", None)
+        show(result)
+        if best:
+            show(_choice(best))
+
     def _study(self) -> Study:
         """The study of the file, with what the command line changes."""
         study = read_study(self.study)
         said = {name: getattr(self, name) for name in ("name", "trials", "sampler", "seed")}
         changes = {name: value for name, value in said.items() if value is not None}
         return validated(Study, study.model_dump() | changes, source=str(self.study))
+
+
+def _choice(best: Result) -> Result:
+    """What a study chose, for a terminal."""
+    told = best["metrics"]
+    settings = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in best["settings"].items()}
+    return {
+        "chosen": f"trial {best['number']}",
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
+        "draft": f"{best['draft']['parameters']:,} parameters, {best['draft']['draft_key']}",
+        "speedup": "{speedup:.2f}x [{speedup_low:.2f}, {speedup_high:.2f}]".format(**told),
+        "acceptance_rate": told["acceptance_rate"],
+        "mse_ratio": told["mse_ratio"],
+        "rule": best["rule"],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from timer_xl import ContextPolicy, TimerXLConfig
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+StageName = Literal["scratch", "pretrain", "finetune", "distill"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -50,7 +51,7 @@ _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
 class Stage(Settings):
     """One stage of a training: data, loss, and how long and how fast to learn."""
 
-    name: Literal["scratch", "pretrain", "finetune", "distill"]
+    name: StageName
     """what is learnt from: the future that was observed, or (`distill`) the target's answers; each
     stage starts from the one before it"""
     data: str | dict[str, float]

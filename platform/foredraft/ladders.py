@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from foredraft.config import Count, Evaluation, Name, Positive, Settings, Stage, named
+from foredraft.recipes import electricity
 
 
 class Rung(Settings):
@@ -77,15 +78,7 @@ def etth1() -> Ladder:
         target="etth1",
         rungs=_rungs(
             Stage(name="scratch", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
-            Stage(
-                name="pretrain",
-                data="eia930",
-                epochs=2,
-                windows_per_epoch=4800,
-                lr=1e-3,
-                variates=7,
-                validation_windows=256,
-            ),
+            electricity("pretrain", epochs=2, windows=4800, lr=1e-3),
             Stage(name="finetune", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
             Stage(name="distill", data="ETTh1", epochs=3, validation_windows=256),
             # By the target's answers about ETTh1 alone a one-pass head is soon known by heart
@@ -108,15 +101,7 @@ def etth1() -> Ladder:
 
 def eia930() -> Ladder:
     """EIA-930 and a deep target: where is the target worth its cost?"""
-    observed = Stage(
-        name="scratch",
-        data="eia930",
-        epochs=4,
-        windows_per_epoch=6400,
-        lr=5e-4,
-        variates=7,
-        validation_windows=256,
-    )
+    observed = electricity("scratch", epochs=4, windows=6400, lr=5e-4)
     distill = Stage(
         name="distill",
         data="eia930",

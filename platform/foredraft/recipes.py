@@ -7,8 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from foredraft.config import Stage, Training, named
+from foredraft.config import Stage, StageName, Training, named
 from timer_xl import TimerXLConfig
+
+
+def electricity(name: StageName, *, epochs: int, windows: int, lr: float) -> Stage:
+    """A stage on the hourly demand of 54 balancing authorities, seven of them in a window."""
+    return Stage(
+        name=name,
+        data="eia930",
+        epochs=epochs,
+        windows_per_epoch=windows,
+        lr=lr,
+        variates=7,
+        validation_windows=256,
+    )
 
 
 def etth1() -> Training:
@@ -20,14 +33,7 @@ def etth1() -> Training:
     return Training(
         model=TimerXLConfig(d_model=512, n_heads=8, d_ff=2048, n_layers=1),
         stages=(
-            Stage(
-                name="pretrain",
-                data="eia930",
-                epochs=4,
-                windows_per_epoch=6400,
-                variates=7,
-                validation_windows=256,
-            ),
+            electricity("pretrain", epochs=4, windows=6400, lr=5e-4),
             Stage(name="finetune", data="ETTh1", epochs=1, lr=2e-4, dropout=0.3),
         ),
     )
@@ -38,14 +44,7 @@ def etth1_deep() -> Training:
     return Training(
         model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
         stages=(
-            Stage(
-                name="pretrain",
-                data="eia930",
-                epochs=2,
-                windows_per_epoch=6400,
-                variates=7,
-                validation_windows=256,
-            ),
+            electricity("pretrain", epochs=2, windows=6400, lr=5e-4),
             Stage(name="finetune", data="ETTh1", epochs=1, lr=2e-4, dropout=0.3),
         ),
     )
@@ -55,17 +54,7 @@ def eia930_deep() -> Training:
     """A deep target on the hourly demand of 54 balancing authorities: four layers."""
     return Training(
         model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
-        stages=(
-            Stage(
-                name="scratch",
-                data="eia930",
-                epochs=4,
-                windows_per_epoch=6400,
-                lr=5e-4,
-                variates=7,
-                validation_windows=256,
-            ),
-        ),
+        stages=(electricity("scratch", epochs=4, windows=6400, lr=5e-4),),
     )
 
 

@@ -19,12 +19,8 @@ from foredraft.report.information import (
     SettingsInfo,
     scale_text,
 )
-from foredraft.report.page import (
-    number,
-)
+from foredraft.report.page import ACCENT, GREY, number
 
-ACCENT = "#e8590c"
-GREY = "#868e96"
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 # Viridis without its ends: they vanish on a dark and on a white page.
 SCALES = sample_colorscale("Viridis", np.linspace(0.12, 0.88, 7).tolist())

@@ -18,10 +18,8 @@ from plotly.subplots import make_subplots
 from foredraft.progression import FILE
 from foredraft.provenance import atomic_write
 from foredraft.report import page
-from foredraft.report.page import Row, Table, number, percent, quantity
+from foredraft.report.page import ACCENT, GREY, Row, Table, number, percent, quantity
 
-ACCENT = "#e8590c"
-GREY = "#868e96"
 BLUE = "#3b528b"
 STRICT: dict[str, object] = {"symbol": "circle", "size": 10, "color": ACCENT}
 LENIENT: dict[str, object] = {"symbol": "circle-open", "size": 11, "color": GREY}

@@ -20,6 +20,8 @@ from foredraft.provenance import redacted
 
 Row = dict[str, Any]
 
+ACCENT = "#e8590c"
+GREY = "#868e96"
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
 SYMBOLS = {"rule": "", "sigma": "σ", "bias": "bias", "mse_tol": "tol", "lookahead": "K"}
 

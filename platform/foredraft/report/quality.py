@@ -14,9 +14,8 @@ import yaml
 from plotly import graph_objects as go
 
 from foredraft.report import page
+from foredraft.report.page import ACCENT, GREY
 
-ACCENT = "#e8590c"
-GREY = "#868e96"
 READING = (
     "The volume between the trials within the accuracy budget and nothing at all: acceptance, "
     "times speedup, times the part of the target's error that was saved. It can only grow; a "

@@ -80,14 +80,14 @@ def etth1() -> Ladder:
             Stage(name="scratch", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
             electricity("pretrain", epochs=2, windows=4800, lr=1e-3),
             Stage(name="finetune", data="ETTh1", epochs=1, dropout=0.3, validation_windows=256),
-            Stage(name="distill", data="ETTh1", epochs=3, validation_windows=256),
+            Stage(name="distill", data="ETTh1", epochs=6, validation_windows=256),
             # By the target's answers about ETTh1 alone a one-pass head is soon known by heart
             # (LOG.md); about EIA-930 there are as many as one cares to ask for.
             Stage(
                 name="distill",
                 data={"eia930": 1, "ETTh1": 1},
                 judge="ETTh1",
-                epochs=16,
+                epochs=20,
                 windows=16_000,
                 windows_per_epoch=14_400,
                 lr=2e-3,

@@ -25,7 +25,8 @@ from timer_xl import Acceptance, ContextPolicy, Engine, Plan, cost, rollout, spe
 from timer_xl.decode import Pair
 from timer_xl.history import alike
 
-CALIBRATION_REPEATS = 15
+# A second of a shared machine is not like the next: medians need some seconds to settle.
+CALIBRATION_REPEATS = 45
 CALIBRATION_S = 3.0  # after which a batch size is left at 3 repeats or more
 STEPS_IN_A_ROW = 5
 ALONE_PAIRS = 7

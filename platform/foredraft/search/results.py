@@ -24,6 +24,7 @@ from timer_xl import cost
 CEILING_POINTS = 21
 CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
 KNEE = "confirmed point of the front nearest to the best of every objective"
+UNITS = {"stages": "", "patches_out": " at once"}
 Row = dict[str, Any]
 
 
@@ -94,10 +95,10 @@ def write(
     curves += [
         _curve(
             drafts.open_model(directory.parents[1] / "drafts" / row["draft_key"]),
-            label=f"draft {row['settings.scale']:.2f}x",
+            label=label,
             kind="draft",
         )
-        for row in trained
+        for row, label in zip(trained, _labels(trained), strict=True)
     ]
     provenance.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
 
@@ -207,6 +208,22 @@ def _references(
         "batch": study.evaluation.batch,
         "budget": study.budget,
     }
+
+
+def _labels(trained: list[Row]) -> list[str]:
+    """The drafts' names in a figure: their scale, and what else differs between them."""
+    varied = [
+        name
+        for name in ("stages", "patches_out")
+        if len({row.get(f"settings.{name}") for row in trained}) > 1
+    ]
+    return [
+        ", ".join(
+            [f"draft {row['settings.scale']:.2f}x"]
+            + [f"{row[f'settings.{name}']}{UNITS[name]}" for name in varied]
+        )
+        for row in trained
+    ]
 
 
 def _curve(model: drafts.Model, *, label: str, kind: str) -> pd.DataFrame:

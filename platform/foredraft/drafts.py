@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import timer_xl.config
 import timer_xl.model
-from foredraft import claims, data, lessons, losses, provenance, teacher, train
+from foredraft import claims, data, provenance, train
 from foredraft.config import ConfigError, Machine, Training
 from timer_xl import TimerXL, TimerXLConfig
 from timer_xl import checkpoint as weights
@@ -26,7 +26,7 @@ from timer_xl import checkpoint as weights
 Kind = Literal["target", "draft"]
 
 # What a model's weights depend on beside its training.
-_CODE = (train, lessons, losses, teacher, timer_xl.model, timer_xl.config)
+_CODE = (train, timer_xl.model, timer_xl.config)
 
 
 class Model(NamedTuple):

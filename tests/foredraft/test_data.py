@@ -16,8 +16,18 @@ import pandas as pd
 import pytest
 import torch
 
-from foredraft import data, generators, registry
-from foredraft.data import DATASETS, DataError, catalogue, check, describe, fetch, load
+from foredraft import data
+from foredraft.data import (
+    DATASETS,
+    DataError,
+    catalogue,
+    check,
+    describe,
+    fetch,
+    generators,
+    load,
+    registry,
+)
 
 # As it is before the tests move house.
 REAL_FOLDER = data.data_folder().resolve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from foredraft.journal import Journal, following
+from foredraft.train.journal import Journal, following
 
 Rows = list[dict[str, int]]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from foredraft import teacher
 from foredraft.config import Stage
-from foredraft.lessons import Lessons, Teacher
+from foredraft.train import teacher
+from foredraft.train.lessons import Lessons, Teacher
 from timer_xl import ContextPolicy, Normalisation, TimerXL, TimerXLConfig, rollout
 
 NARROW, WIDE = "synthetic-etth:rows=1200", "synthetic-load:rows=1200,variates=9"

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from foredraft import drafts, losses, train
+from foredraft import drafts, train
 from foredraft.config import ConfigError, Machine, Stage, Training
 from foredraft.examine import Examiner
+from foredraft.train import losses
 from timer_xl import TimerXL, TimerXLConfig, checkpoint
 
 DATA = "synthetic-etth:rows=1200"

@@ -2,11 +2,11 @@
 
     trained = train(RECIPES["etth1"](), run=LocalRun(Path("runs/training/etth1")))
 
-A stage is lessons (`foredraft.lessons`), a loss and hyperparameters; stages chain, each from the
-best weights of the one before. After every epoch a checkpoint holds model, optimiser, schedule and
-random states; the lessons follow from seed, stage and epoch, so a resumed run equals an
+A stage is lessons (`foredraft.train.lessons`), a loss and hyperparameters; stages chain, each from
+the best weights of the one before. After every epoch a checkpoint holds model, optimiser, schedule
+and random states; the lessons follow from seed, stage and epoch, so a resumed run equals an
 uninterrupted one. The same loop runs in this process and on every worker of Ray Train
-(`foredraft.runs`).
+(`foredraft.train.runs`).
 
 Shapes: B batch, N patches, C variates, P patch length, M patches learnt from, Q = patches_out * P.
 """
@@ -26,12 +26,23 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from foredraft import losses, provenance
+from foredraft import provenance
 from foredraft.config import ConfigError, Machine, Training
-from foredraft.journal import Journal, following
-from foredraft.lessons import Draw, Lesson, Lessons, Teacher
-from foredraft.runs import FILE, LocalRun, RayRun, Row, Run, State, device_of, use_threads, uses_gpu
-from foredraft.stopwatch import Stopwatch
+from foredraft.train import losses
+from foredraft.train.journal import Journal, following
+from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
+from foredraft.train.runs import (
+    FILE,
+    LocalRun,
+    RayRun,
+    Row,
+    Run,
+    State,
+    device_of,
+    use_threads,
+    uses_gpu,
+)
+from foredraft.train.stopwatch import Stopwatch
 from timer_xl import TimerXL, checkpoint
 from timer_xl.model import Dropout, Prediction
 

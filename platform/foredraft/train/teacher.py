@@ -26,7 +26,7 @@ from torch import Tensor
 import timer_xl
 from foredraft import data, provenance
 from foredraft.config import ConfigError
-from foredraft.registry import cache_folder
+from foredraft.data.registry import cache_folder
 from timer_xl import ContextPolicy, Engine, Normalisation, TimerXL, TimerXLConfig, rollout
 
 # The answers do not depend on how many windows are asked about together.

@@ -2,7 +2,8 @@
 
     loss = LOSSES["nll"](prediction, lesson)
 
-Errors count in the unit of the lesson (`foredraft.lessons.Lesson`); likelihoods in RevIN units.
+Errors count in the unit of the lesson (`foredraft.train.lessons.Lesson`); likelihoods in RevIN
+units.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from foredraft.lessons import Lesson
+from foredraft.train.lessons import Lesson
 from timer_xl.model import Prediction
 
 # A variance below this is taken for this: what is below the rounding of bf16 means cannot be known.

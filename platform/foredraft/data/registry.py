@@ -15,9 +15,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foredraft.generators import GENERATORS
+from foredraft.data.generators import GENERATORS
+from foredraft.data.tables import DataError
 from foredraft.provenance import atomic_write
-from foredraft.tables import DataError
 
 FETCH_TIMEOUT_S = 60
 

@@ -30,9 +30,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from foredraft.generators import GENERATORS
-from foredraft.provenance import atomic_directory, atomic_write, is_complete
-from foredraft.registry import (
+from foredraft.data.generators import GENERATORS
+from foredraft.data.registry import (
     DATASETS,
     Published,
     cache_folder,
@@ -43,7 +42,7 @@ from foredraft.registry import (
     locate,
     verified,
 )
-from foredraft.tables import (
+from foredraft.data.tables import (
     DataError,
     Table,
     first_missing,
@@ -52,6 +51,7 @@ from foredraft.tables import (
     refuse_disorder,
     refuse_missing,
 )
+from foredraft.provenance import atomic_directory, atomic_write, is_complete
 
 __all__ = [
     "DATASETS",

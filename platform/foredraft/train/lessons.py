@@ -22,8 +22,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foredraft import data, teacher
+from foredraft import data
 from foredraft.config import Stage
+from foredraft.train import teacher
 from timer_xl import Normalisation, TimerXL, TimerXLConfig
 
 

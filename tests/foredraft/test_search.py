@@ -12,6 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foredraft import data, drafts, provenance, report, search
+from foredraft.cli.studies import Search
 from foredraft.config import ConfigError, validated
 from foredraft.data import DataError
 from foredraft.forecast import write_forecast
@@ -49,6 +50,18 @@ def storage(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path
     storage = tmp_path_factory.mktemp("storage")
     search.run(validated(Study, study(), source="tiny"), storage=storage)
     return storage
+
+
+def test_the_choice_is_told_in_a_few_lines(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = json.loads((storage / "studies" / "tiny" / "best.json").read_text())
+    Search(study=Path("tiny.yaml")).show({"study": "here", "report": "page", "best": best})
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert told["chosen"] == f"trial {best['number']}"
+    assert f"{best['metrics']['speedup']:.2f}x" in told["speedup"]
+    assert f"lookahead {best['settings']['lookahead']}" in told["settings"]
+    assert len(told) < 12
 
 
 def test_every_trial_has_its_row_and_every_figure_its_column(storage: Path) -> None:

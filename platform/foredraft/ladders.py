@@ -87,7 +87,7 @@ def etth1() -> Ladder:
                 name="distill",
                 data={"eia930": 1, "ETTh1": 1},
                 judge="ETTh1",
-                epochs=20,
+                epochs=32,
                 windows=16_000,
                 windows_per_epoch=14_400,
                 lr=2e-3,

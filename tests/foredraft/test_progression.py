@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,7 +111,7 @@ def test_the_report_of_a_study_with_the_ladders_target_holds_the_ladder(climbed:
     assert ladder_page.ladders_of("another", storage=storage) == []
 
 
-def info(**changes: float) -> ladder_page.LadderInfo:
+def info(**changes: Any) -> ladder_page.LadderInfo:
     step = {
         "strict": 0.9,
         "lenient": 1.0,
@@ -122,7 +123,7 @@ def info(**changes: float) -> ladder_page.LadderInfo:
         "speed_alone": 3.0,
     }
     first = ladder_page.Step(name="scratch", **(step | {"strict": 0.1}))
-    last = ladder_page.Step(name="distilled", **(step | changes))
+    last = ladder_page.Step(**({"name": "distilled"} | step | changes))
     return ladder_page.LadderInfo((first, last), target_error=0.4, horizon=720)
 
 
@@ -145,6 +146,12 @@ def test_a_speedup_whose_interval_reaches_down_to_one_is_not_claimed() -> None:
     )
     assert "No rung is established to be faster" in " ".join(ladder_page.ladder_sentences(slow))
     assert "Speculation is fastest with" in said()
+
+
+def test_a_rung_is_named_the_fastest_only_where_its_interval_proves_it() -> None:
+    lucky, sure = info(name="lucky", speed=1.5, low=0.9), info(name="sure", speed=1.2, low=1.1)
+    both = ladder_page.LadderInfo((lucky.steps[1], sure.steps[1]), target_error=0.4, horizon=720)
+    assert "fastest with sure: 1.20" in " ".join(ladder_page.ladder_sentences(both))
 
 
 def test_the_figure_draws_every_rung_in_every_panel() -> None:

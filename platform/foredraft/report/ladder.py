@@ -106,8 +106,9 @@ def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
         f"Strict acceptance rises from {percent(first.strict)} ({first.name}) to "
         f"{percent(best.strict)} ({best.name})."
     ]
-    fastest = max(info.steps, key=lambda step: step.low)
-    if fastest.low > 1:
+    proven = [step for step in info.steps if step.low > 1]
+    fastest = max(proven or info.steps, key=lambda step: step.speed)
+    if proven:
         said.append(f"Speculation is fastest with {fastest.name}: {_interval(fastest)}.")
     else:
         said.append(
@@ -248,15 +249,14 @@ def _table_row(row: Row) -> tuple[str, ...]:
     )
 
 
-def ladder_sections(content: Row) -> list[str]:
-    """The ladder as sections of a page: its figure, and its table with what it says."""
+def ladder_sections(content: Row, *, lead: bool = True) -> list[str]:
+    """The ladder as sections of a page: its figure, with what it says as `lead`, and its table."""
     rows = content["rows"]
     info = ladder_info(rows)
     figure = page.figure_html(ladder_figure(info), name="ladder", reading=READING, min_width=860)
+    said = " ".join(ladder_sentences(info)) if lead else ""
     return [
-        page.section_html(
-            "The ladder of draft quality", figure, lead=" ".join(ladder_sentences(info))
-        ),
+        page.section_html("The ladder of draft quality", figure, lead=said),
         page.section_html(
             "Every rung, with its target and without", page.table_html(ladder_table(rows))
         ),
@@ -278,7 +278,7 @@ def write_page(directory: Path) -> Path:
         f"{evaluation['data']}, {evaluation['split']} split · horizon {evaluation['horizon']} · "
         f"batch {evaluation['batch']} · target of {quantity(rows[0]['parameters'])} parameters"
     )
-    parts = ladder_sections(content)
+    parts = ladder_sections(content, lead=False)  # the page itself begins with it
     parts.append(
         page.section_html(
             "Record", page.tree_html("Where these results come from", content["provenance"])

@@ -200,6 +200,23 @@ def test_a_dry_run_counts_what_is_trained_already_and_trains_nothing(
     assert set(storage.rglob("*")) == before
 
 
+def test_a_dry_run_tells_what_distillation_costs_before_there_is_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stages = [{**STAGE, "windows_per_epoch": 64}]
+    alone = study(draft={"stages": stages, "dtype": "fp32"})
+    distill = {"name": "distill", "data": STAGE["data"], "epochs": 50}
+    taught = study(draft={"stages": [*stages, distill], "dtype": "fp32"})
+    costs = [
+        plan.of(validated(Study, tree, source="tiny"), storage=tmp_path / "runs")
+        for tree in (alone, taught)
+    ]
+    assert costs[1]["training_s"] > costs[0]["training_s"] > 0
+    assert {draft["key"] for draft in costs[1]["drafts"]} == {None}
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_resumed_study_adds_the_trials_that_are_asked_for_and_repeats_none(
     storage: Path,
 ) -> None:

@@ -10,12 +10,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foredraft import data, drafts, provenance, train
 from foredraft.config import Stage, Training
 from foredraft.search import target_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.study import Study
-from timer_xl import TimerXLConfig
+from timer_xl import TimerXL, TimerXLConfig, checkpoint
 
 TIMED_STEPS = 3
 Plan = dict[str, Any]
@@ -38,19 +40,27 @@ def of(study: Study, *, storage: Path) -> Plan:
         architecture, path, first = drafts.open_model(target).config, target, []
     study.check_target(architecture)
     trainings = study.drafts_of(architecture, path=path)
-    planned = [_line(training, kind="draft", storage=storage) for training in trainings]
-    untimed = sum(line["training_s"] is None for line in planned)
+    with tempfile.TemporaryDirectory() as directory:
+        stand_in = Path(directory)
+        if not provenance.is_complete(path):
+            torch.manual_seed(0)  # its answers, of no use but cached, are the same every time
+            checkpoint.save(TimerXL(architecture), stand_in)
+        planned = [
+            _line(training, kind="draft", storage=storage, stand_in=stand_in)
+            for training in trainings
+        ]
+    taught = any(_is_taught(training) for training in trainings)
     return {
         "study": study.model_dump(mode="json", exclude={"target", "draft"}),
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
         "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
         "distinct_drafts": len(planned),
-        "training_s": sum(p["training_s"] or 0.0 for p in (*first, *planned)),
+        "training_s": sum(p["training_s"] for p in (*first, *planned)),
         "training_note": (
             f"at most, on {threads} threads of this machine: timed over "
             f"{TIMED_STEPS} steps each; early stopping may save some of it"
-            + (f"; {untimed} wait for their teacher and are not counted" if untimed else "")
+            + ("; the target's answers, once for all drafts, come on top" if taught else "")
         ),
     }
 
@@ -59,12 +69,16 @@ def _is_taught(training: Training) -> bool:
     return any(stage.name == "distill" for stage in training.stages)
 
 
-def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
+def _line(
+    training: Training, *, kind: drafts.Kind, storage: Path, stand_in: Path | None = None
+) -> Plan:
     """One line of the plan: a model, whether it is in the bank, and what training it costs.
 
-    A draft that is distilled has neither key nor cost before its target is there.
+    A draft that is distilled has no key before its target is there; its training is timed with a
+    stand-in of random weights.
     """
     waits = _is_taught(training) and not provenance.is_complete(Path(str(training.target)))
+    timed = training.model_copy(update={"target": str(stand_in)}) if waits else training
     path = None if waits else drafts.directory_of(training, kind=kind, storage=storage)
     known = path is not None and provenance.is_complete(path)
     return {
@@ -73,7 +87,7 @@ def _line(training: Training, *, kind: drafts.Kind, storage: Path) -> Plan:
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,
-        "training_s": None if waits else 0.0 if known else _seconds(training),
+        "training_s": 0.0 if known else _seconds(timed),
     }
 
 
@@ -82,8 +96,9 @@ def _seconds(training: Training) -> float:
     total = 0.0
     for stage in training.stages:
         alone = training.model_copy(update={"stages": (stage,)})
-        key = provenance.digest(alone)
-        if key not in _TIMED:  # drafts of several plans share their first stages
+        # Drafts of several plans share their first stages, and who would teach costs nothing.
+        key = provenance.digest(alone.model_copy(update={"target": None}))
+        if key not in _TIMED:
             _TIMED[key] = _stage_seconds(alone, stage)
         total += _TIMED[key]
     return total
@@ -97,6 +112,7 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
         update={
             "epochs": 2,
             "windows_per_epoch": TIMED_STEPS * stage.batch,
+            "windows": TIMED_STEPS * stage.batch,
             "validation_windows": 1,
         }
     )
@@ -111,5 +127,6 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
 def _windows(model: TimerXLConfig, stage: Stage) -> int:
     """Training windows of an epoch."""
     lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
-    there = sum(len(data.load(name).windows("train", **lengths)) for name in stage.sources)
+    sizes = [len(data.load(name).windows("train", **lengths)) for name in stage.sources]
+    there = sum(min(size, stage.windows or size) for size in sizes)
     return min(there, stage.windows_per_epoch or there)

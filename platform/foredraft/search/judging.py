@@ -117,29 +117,16 @@ def judge(
 ) -> Judged:
     """What the rule makes of the pair, stage by stage; `best` is the front when the trial began."""
     began = time.perf_counter()
-    target, draft = (_open(p, evaluation, study.machine) for p in (bench.target, path))
+    draft = _open(path, evaluation, study.machine)
+    patch = draft.config.patch
     predict = functools.partial(
-        evaluate.predict,
-        costs=prepared.costs,
-        rule=rule,
-        evaluation=evaluation,
-        patch=target.config.patch,
+        evaluate.predict, costs=prepared.costs, rule=rule, evaluation=evaluation, patch=patch
     )
-
-    expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=target.config.patch)
+    expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=patch)
     plan = Plan(prepared.costs, tuple(expected.pass_rates)) if rule.adapt else None
 
     def on(part: Bench) -> Judged:
-        row = evaluate.judge_pair(
-            target,
-            draft,
-            rule,
-            part.windows,
-            evaluation=evaluation,
-            alone_WHC=part.alone_WHC,
-            plan=plan,
-            seed=study.seed,
-        )
+        row = _counted(study, evaluation, draft, rule, part, plan)
         seconds = time.perf_counter() - began
         return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan, seconds)
 
@@ -207,10 +194,23 @@ def judge_on(
     target: Path,
 ) -> PairRow:
     """The pair on another split than the search saw."""
+    draft = _open(path, evaluation, study.machine)
     bench = open_bench(evaluation, target, study.machine)
+    return _counted(study, evaluation, draft, rule, bench, plan)
+
+
+def _counted(
+    study: Study,
+    evaluation: Evaluation,
+    draft: Engine,
+    rule: Acceptance,
+    bench: Bench,
+    plan: Plan | None,
+) -> PairRow:
+    """What the pair does on the windows of a bench."""
     return evaluate.judge_pair(
-        _open(target, evaluation, study.machine),
-        _open(path, evaluation, study.machine),
+        _open(bench.target, evaluation, study.machine),
+        draft,
         rule,
         bench.windows,
         evaluation=evaluation,

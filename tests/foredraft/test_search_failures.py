@@ -98,6 +98,23 @@ def test_more_trials_than_cpus_end_too(storage: Path) -> None:
     assert len(trials_of(storage, "cpus")) == 4
 
 
+def test_the_front_is_timed_on_every_kind_of_device(cluster: Cluster, storage: Path) -> None:
+    kinds = ("A10G", "L4")
+    nodes = [
+        cluster.add_node(num_cpus=1, num_gpus=1, resources={f"accelerator_type:{kind}": 1})
+        for kind in kinds
+    ]
+    cluster.wait_for_nodes()
+    search.run(study(name="kinds", trials=3), storage=storage)
+    for node in nodes:
+        cluster.remove_node(node)
+    points = json.loads((storage / "studies" / "kinds" / "front.json").read_text())
+    assert points
+    for point in points:
+        assert set(point["measured"]) == set(kinds)
+        assert all(timed["speedup"] > 0 for timed in point["measured"].values())
+
+
 def test_a_node_that_leaves_takes_no_trial_with_it(cluster: Cluster, storage: Path) -> None:
     node = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()

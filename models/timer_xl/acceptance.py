@@ -168,7 +168,8 @@ def judge(
     """
     proposals = proposal_BKCP.shape[1]
     verified = target.part(slice(proposals))
-    alike_BK = _alike(rule, proposal_BKCP, draft, verified, unit_BMC1, generator)
+    ratio_BKC = _log_ratio(rule, proposal_BKCP, draft, verified, same_deviation=same_deviation)
+    alike_BK = _alike(rule, proposal_BKCP, verified, unit_BMC1, ratio_BKC, generator)
     tested_BK = torch.arange(proposals, device=limit_B.device) < limit_B[:, None]
     kept_BK = (alike_BK & tested_BK).cumprod(dim=1).bool()
     if rule.propose == "mean":
@@ -203,34 +204,54 @@ def judge(
 def _alike(
     rule: Acceptance,
     proposal: Tensor,
-    draft: Gaussian,
     target: Gaussian,
     unit_BMC1: Tensor,
+    log_ratio: Tensor | None,
     generator: torch.Generator | None,
 ) -> Tensor:
     """Whether each proposal alone would be accepted, bool [B, K]."""
     if rule.forced is not None:
         shape, device = proposal.shape[:2], proposal.device
         return torch.rand(shape, generator=generator, device=device) < rule.forced
-    joint = rule.scope == "joint"
-    dims = (2, 3) if joint else (3,)
     alike = torch.zeros((), dtype=torch.bool, device=proposal.device)
     if rule.mse_tol is not None:
         unit_BKC1 = unit_BMC1[:, : proposal.shape[1]]
-        alike = ((proposal - target.mean) / unit_BKC1).square().mean(dims) <= rule.mse_tol
-    if rule.rule != "tolerance":
-        log_ratio = target.log_density(proposal) - draft.log_density(proposal)
-        # A sum over the hundreds of steps of a patch is never near zero, so a proposed mean is
-        # judged by the average step; a proposed sample by the true ratio.
-        log_ratio = log_ratio.mean(dims) if rule.propose == "mean" else log_ratio.sum(dims)
+        distance = ((proposal - target.mean) / unit_BKC1).square().mean(_judged_over(rule))
+        alike = distance <= rule.mse_tol
+    if log_ratio is not None:
         uniform = torch.rand(
             log_ratio.shape, generator=generator, dtype=log_ratio.dtype, device=log_ratio.device
         )
         alike = alike | (uniform.log() <= log_ratio + math.log(rule.bias or 1.0))
-    if joint:
+    if rule.scope == "joint":
         return alike
     # The small slack keeps a quorum of 1/3 of 3 variates at 1 in floating point.
     return alike.double().mean(2) >= (rule.quorum or 1.0) - 1e-9
+
+
+def _log_ratio(
+    rule: Acceptance, proposal: Tensor, draft: Gaussian, target: Gaussian, *, same_deviation: bool
+) -> Tensor | None:
+    """How much likelier the target finds each proposal, [B, K] or with scope `variate` [B, K, C].
+
+    A sum over the hundreds of steps of a patch is never near zero, so a proposed mean is judged by
+    the average step; a proposed sample by the true ratio. None where the rule does not ask.
+    """
+    if rule.forced is not None or rule.rule == "tolerance":
+        return None
+    if rule.propose == "sample":
+        ratio = target.log_density(proposal) - draft.log_density(proposal)
+        return ratio.sum(_judged_over(rule))
+    if same_deviation:  # the draft's own mean is where its density is highest: all else cancels
+        apart = (proposal - target.mean) / target.deviation
+        return -0.5 * apart.square().mean(_judged_over(rule))
+    ratio = target.log_density(proposal) - draft.log_density(proposal)
+    return ratio.mean(_judged_over(rule))
+
+
+def _judged_over(rule: Acceptance) -> tuple[int, ...]:
+    """The dimensions of a proposal [B, K, C, P] that are judged together."""
+    return (2, 3) if rule.scope == "joint" else (3,)
 
 
 def _reflection(proposal: Tensor, draft: Gaussian, target: Gaussian) -> Tensor:

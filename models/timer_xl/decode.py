@@ -14,6 +14,7 @@ M = K + 1 predictions of the target.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -117,7 +118,7 @@ def speculate(
         policy=policy,
         generator=generator,
     )
-    tally = _Tally(acceptance.lookahead)
+    rounds: list[tuple[Tensor, Tensor]] = []
     history = pair.history
     forecast_BNCP = history.emitted_BNCP[:, history.context_patches :][:, :patches].clone()
     row_B = torch.arange(len(context_BTC))
@@ -128,17 +129,20 @@ def speculate(
         proposal, drafted = pair.propose(int(limit_B.max()))
         outlook = pair.verify(proposal.shape[1])
         accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
-        for record in (tally, chooser) if chooser else (tally,):
-            record.observe(limit_B, accepted_B)
+        rounds.append((limit_B, accepted_B))
+        if chooser:
+            chooser.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
         if bool(done_B.any()):
             rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
             forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
             rest = torch.nonzero(~done_B).flatten()
             row_B = row_B[rest]
-            for part in (pair, chooser) if chooser else (pair,):
-                part.select(rest)
-    return tally.speculation(_steps(forecast_BNCP, horizon))
+            if len(rest):
+                for part in (pair, chooser) if chooser else (pair,):
+                    part.select(rest)
+    forecast_BTC = _steps(forecast_BNCP, horizon)
+    return _speculation(forecast_BTC, rounds, lookahead=acceptance.lookahead)
 
 
 def _chooser(
@@ -174,10 +178,12 @@ def _alone(
     acceptance: Acceptance,
 ) -> Speculation:
     """The target's own forecast, counted as rounds without proposals."""
-    batch, patches = len(context_BTC), _num_patches(target, context_BTC, horizon)
-    tally = _Tally(acceptance.lookahead)
-    tally.passes, tally.accept_lengths[1] = patches, batch * patches
-    return tally.speculation(rollout(target, context_BTC, horizon=horizon, policy=policy))
+    none_B = torch.zeros(len(context_BTC), dtype=torch.int64)
+    return _speculation(
+        rollout(target, context_BTC, horizon=horizon, policy=policy),
+        [(none_B, none_B)] * _num_patches(target, context_BTC, horizon),
+        lookahead=acceptance.lookahead,
+    )
 
 
 class Pair:
@@ -268,27 +274,22 @@ class Pair:
             part.select(index_A)
 
 
-class _Tally:
-    """Counts over the rounds of one speculation."""
-
-    def __init__(self, lookahead: int) -> None:
-        self.proposed = self.accepted = self.passes = 0
-        self.accept_lengths = torch.zeros(lookahead + 2, dtype=torch.int64)
-        self.tested_K = torch.zeros(lookahead, dtype=torch.int64)
-        self.passed_K = torch.zeros(lookahead, dtype=torch.int64)
-
-    def observe(self, limit_B: Tensor, accepted_B: Tensor) -> None:
-        position_K = torch.arange(len(self.tested_K))
-        self.proposed += int(limit_B.sum())
-        self.accepted += int(accepted_B.sum())
-        self.passes += 1
-        self.accept_lengths += torch.bincount(accepted_B + 1, minlength=len(self.accept_lengths))
-        reached_BK = (accepted_B[:, None] >= position_K) & (limit_B[:, None] > position_K)
-        self.tested_K += reached_BK.sum(0)
-        self.passed_K += (accepted_B[:, None] > position_K).sum(0)
-
-    def speculation(self, forecast_BTC: Tensor) -> Speculation:
-        return Speculation(forecast_BTC, **vars(self))
+def _speculation(
+    forecast_BTC: Tensor, rounds: Sequence[tuple[Tensor, Tensor]], *, lookahead: int
+) -> Speculation:
+    """The forecast with its counts: how many each sample proposed and had accepted, by round."""
+    limit_R, accepted_R = (torch.cat(parts) for parts in zip(*rounds, strict=True))
+    position_K = torch.arange(lookahead)
+    reached_RK = (accepted_R[:, None] >= position_K) & (limit_R[:, None] > position_K)
+    return Speculation(
+        forecast_BTC,
+        proposed=int(limit_R.sum()),
+        accepted=int(accepted_R.sum()),
+        accept_lengths=torch.bincount(accepted_R + 1, minlength=lookahead + 2),
+        tested_K=reached_RK.sum(0),
+        passed_K=(accepted_R[:, None] > position_K).sum(0),
+        passes=len(rounds),
+    )
 
 
 def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:

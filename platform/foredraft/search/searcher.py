@@ -85,8 +85,8 @@ def sampler_of(study: Study, *, seed: int) -> BaseSampler:
         except ImportError as error:
             raise ConfigError("sampler is 'gp': it needs scipy; pip install scipy") from error
         return GPSampler(seed=seed, n_startup_trials=study.startup_trials)
-    # Dimension by dimension: over all of them together it settles on a corner sooner (LOG.md). Trials
-    # under way count as bad ones until they report, so that the next is not the same again.
+    # Dimension by dimension: over all of them together it settles on a corner sooner (LOG.md).
+    # Trials under way count as bad ones until they report, so that the next is another.
     return TPESampler(
         seed=seed,
         n_startup_trials=study.startup_trials,

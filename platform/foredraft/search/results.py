@@ -24,7 +24,7 @@ from timer_xl import cost
 CEILING_POINTS = 21
 CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
 KNEE = "confirmed point of the front nearest to the best of every objective"
-UNITS = {"stages": "", "patches_out": " at once"}
+UNITS = {"stages": "", "patches_out": " a pass"}
 Row = dict[str, Any]
 
 

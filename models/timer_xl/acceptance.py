@@ -239,14 +239,12 @@ def _log_ratio(
     """
     if rule.forced is not None or rule.rule == "tolerance":
         return None
-    if rule.propose == "sample":
-        ratio = target.log_density(proposal) - draft.log_density(proposal)
-        return ratio.sum(_judged_over(rule))
-    if same_deviation:  # the draft's own mean is where its density is highest: all else cancels
-        apart = (proposal - target.mean) / target.deviation
-        return -0.5 * apart.square().mean(_judged_over(rule))
+    over = _judged_over(rule)
+    if rule.propose == "mean" and same_deviation:
+        # The draft's own mean is where its density is highest: all else cancels.
+        return -0.5 * ((proposal - target.mean) / target.deviation).square().mean(over)
     ratio = target.log_density(proposal) - draft.log_density(proposal)
-    return ratio.mean(_judged_over(rule))
+    return ratio.mean(over) if rule.propose == "mean" else ratio.sum(over)
 
 
 def _judged_over(rule: Acceptance) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from foredraft import report
-from foredraft.report import figures, information, page
+from foredraft.report import figures, information, page, tables
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9)
 TARGET = {"key": "t-1f", "parameters": 1_240_000, "n_layers": 4, "d_model": 256, "n_heads": 8}
@@ -360,7 +360,7 @@ def test_the_tiles_count_what_did_not_complete(trials: pd.DataFrame) -> None:
 def test_the_front_table_marks_the_recommended_trial(
     trials: pd.DataFrame, best: dict[str, Any]
 ) -> None:
-    table = page.front_table(trials, best=best)
+    table = tables.front_table(trials, best=best)
     assert table.best is not None
     assert table.rows[table.best][0] == str(best["number"])
     assert "emit target" in table.note
@@ -370,18 +370,18 @@ def test_sizes_are_whole_numbers_even_where_a_trial_lacks_them(
     trials: pd.DataFrame, best: dict[str, Any]
 ) -> None:
     trials.loc[11, ["d_model", "n_heads", "d_ff", "n_layers"]] = np.nan
-    drafts = {row[3] for row in page.front_table(trials, best=best).rows}
+    drafts = {row[3] for row in tables.front_table(trials, best=best).rows}
     assert "2×128, 8 heads, ff 256" in drafts
 
 
 def test_the_target_heads_the_table_of_models(trials: pd.DataFrame) -> None:
-    rows = page.drafts_table(trials, references=REFERENCES).rows
+    rows = tables.drafts_table(trials, references=REFERENCES).rows
     assert rows[0][:2] == ("target", "1.24 M")
     assert len(rows) == 1 + len(SCALES)
 
 
 def test_a_failed_trial_is_shown_with_its_error(trials: pd.DataFrame) -> None:
-    table = page.failures_table(trials)
+    table = tables.failures_table(trials)
     assert [row[0] for row in table.rows] == ["11", "40"]
     assert "MemoryError: &lt;4 GiB&gt;" in page.table_html(table)
 

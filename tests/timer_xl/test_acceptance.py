@@ -76,6 +76,20 @@ def rule(request: pytest.FixtureRequest) -> Acceptance:
     return request.param
 
 
+@pytest.mark.parametrize("rule", MEAN_RULES.values(), ids=MEAN_RULES)
+def test_knowing_that_deviations_agree_changes_no_verdict_on_a_proposed_mean(
+    rule: Acceptance,
+) -> None:
+    case = Case(rule)
+    known = [case.judged(seed=seed) for seed in range(20)]
+    case.same_deviation = False
+    assert all(
+        torch.equal(a, b)
+        for seed, one in enumerate(known)
+        for a, b in zip(one, case.judged(seed=seed), strict=True)
+    )
+
+
 class TestEveryRule:
     """The contract that each rule keeps."""
 

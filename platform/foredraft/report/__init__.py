@@ -13,7 +13,7 @@ import yaml
 from plotly import graph_objects as go
 
 from foredraft.provenance import atomic_write, redacted
-from foredraft.report import page, quality
+from foredraft.report import page, quality, tables
 from foredraft.report.figures import (
     accuracy_figure,
     curves_figure,
@@ -33,7 +33,8 @@ from foredraft.report.information import (
     summary_info,
 )
 from foredraft.report.ladder import ladder_sections
-from foredraft.report.page import Tile, number, percent, quantity
+from foredraft.report.page import Tile
+from foredraft.report.tables import number, percent, quantity
 
 READING = {
     "front": (
@@ -148,15 +149,15 @@ def _plot_section(title: str, name: str, figure: go.Figure, *, min_width: int = 
 
 def _table_sections(study: Study) -> list[str]:
     trials, references = study.trials, study.references
-    front = page.front_table(trials, best=study.best)
-    failures = page.failures_table(trials)
+    front = tables.front_table(trials, best=study.best)
+    failures = tables.failures_table(trials)
     sections = []
     if front.rows:
         rule = study.best.get("rule")
         lead = f"The highlighted trial is the recommended one. {rule}" if rule else ""
         sections.append(page.section_html("The front", page.table_html(front), lead=lead))
     if references:
-        drafts = page.table_html(page.drafts_table(trials, references=references))
+        drafts = page.table_html(tables.drafts_table(trials, references=references))
         lead = "Each model by itself: its size, its error, and its speed over the target's."
         sections.append(page.section_html("Target and drafts, each alone", drafts, lead=lead))
     if failures.rows:

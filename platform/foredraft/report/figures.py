@@ -19,7 +19,8 @@ from foredraft.report.information import (
     SettingsInfo,
     scale_text,
 )
-from foredraft.report.page import ACCENT, GREY, number
+from foredraft.report.page import ACCENT, GREY
+from foredraft.report.tables import number
 
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 # Viridis without its ends: they vanish on a dark and on a white page.

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from foredraft.report import ladder
-from foredraft.report.page import (
+from foredraft.report.tables import (
     Row,
     hover_text,
     is_feasible,

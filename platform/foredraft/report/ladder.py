@@ -18,7 +18,8 @@ from plotly.subplots import make_subplots
 from foredraft.progression import FILE
 from foredraft.provenance import atomic_write
 from foredraft.report import page
-from foredraft.report.page import ACCENT, GREY, Row, Table, number, percent, quantity
+from foredraft.report.page import ACCENT, GREY
+from foredraft.report.tables import Row, Table, number, percent, quantity
 
 BLUE = "#3b528b"
 STRICT: dict[str, object] = {"symbol": "circle", "size": 10, "color": ACCENT}

@@ -120,7 +120,8 @@ class _Calibration:
         verify_s: list[list[float]] = [[] for _ in counts]
         began = _now(self.target.device)
         with torch.no_grad():
-            self._alone(), self._open()  # these warm up
+            self._alone()  # these two warm up
+            self._open()
             while len(step_s) < CALIBRATION_REPEATS and (
                 len(step_s) < 3 or _now(self.target.device) - began < CALIBRATION_S
             ):

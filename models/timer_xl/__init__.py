@@ -5,6 +5,7 @@ from timer_xl.config import TimerXLConfig
 from timer_xl.context import ContextPolicy
 from timer_xl.decode import Speculation, rollout, speculate
 from timer_xl.engine import Engine
+from timer_xl.errors import InvalidInput
 from timer_xl.model import Normalisation, TimerXL
 from timer_xl.plan import Plan
 
@@ -12,6 +13,7 @@ __all__ = [
     "Acceptance",
     "ContextPolicy",
     "Engine",
+    "InvalidInput",
     "Normalisation",
     "Plan",
     "Speculation",

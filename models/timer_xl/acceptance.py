@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from timer_xl.errors import InvalidInput
+
 # A rejection that this many draws do not resolve had a probability far below one in a hundred.
 RESIDUAL_DRAWS = 1_000
 
@@ -35,7 +37,7 @@ class Acceptance:
     A parameter that has no effect under the rule stays None: setting it is an error.
 
     Raises:
-        ValueError: names the field, its value and what would do.
+        InvalidInput: names the field, its value and what would do.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
@@ -69,45 +71,45 @@ class Acceptance:
         needed = {"tolerance": {"mse_tol"}, "gaussian": {"sigma", "bias"}, "lossless": {"sigma"}}
         allowed = {**needed, "gaussian": {"sigma", "bias", "mse_tol"}}
         if self.rule not in needed:
-            raise ValueError(f"rule is {self.rule!r}: one of {', '.join(needed)} would do")
+            raise InvalidInput(f"rule is {self.rule!r}: one of {', '.join(needed)} would do")
         for name in ("mse_tol", "sigma", "bias"):
             value = getattr(self, name)
             if value is None and name in needed[self.rule]:
-                raise ValueError(f"{name} is missing: rule '{self.rule}' needs it")
+                raise InvalidInput(f"{name} is missing: rule '{self.rule}' needs it")
             if value is not None and name not in allowed[self.rule]:
-                raise ValueError(f"{name} is {value}: it has no effect under rule '{self.rule}'")
+                raise InvalidInput(f"{name} is {value}: it has no effect under rule '{self.rule}'")
             if value is not None and (not math.isfinite(value) or value < 0):
-                raise ValueError(f"{name} is {value}: it must be a finite number of at least 0")
+                raise InvalidInput(f"{name} is {value}: it must be a finite number of at least 0")
         if self.sigma == 0 or self.bias == 0:
-            raise ValueError("sigma and bias must be above 0")
+            raise InvalidInput("sigma and bias must be above 0")
         if self.forced is not None and not 0 <= self.forced <= 1:
-            raise ValueError(f"forced is {self.forced}: it must be from 0 to 1")
+            raise InvalidInput(f"forced is {self.forced}: it must be from 0 to 1")
         if self.lookahead < 1:
-            raise ValueError(f"lookahead is {self.lookahead}: it must be at least 1")
+            raise InvalidInput(f"lookahead is {self.lookahead}: it must be at least 1")
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(
+                raise InvalidInput(
                     f"{name} is {getattr(self, name)!r}: one of {', '.join(known)} would do"
                 )
         self._check_modes()
 
     def _check_modes(self) -> None:
         if self.rule == "lossless" and self.propose != "sample":
-            raise ValueError("propose is 'mean': rule 'lossless' samples; set it to 'sample'")
+            raise InvalidInput("propose is 'mean': rule 'lossless' samples; set it to 'sample'")
         if self.rule == "tolerance" and self.propose != "mean":
-            raise ValueError("propose is 'sample': rule 'tolerance' compares means")
+            raise InvalidInput("propose is 'sample': rule 'tolerance' compares means")
         if self.propose == "sample" and self.emit != "draft":
-            raise ValueError(
+            raise InvalidInput(
                 "emit is 'target': accepted samples are the draft's; set it to 'draft'"
             )
         if self.rule == "lossless" and self.scope != "joint":
-            raise ValueError("scope is 'variate': it has no effect under rule 'lossless'")
+            raise InvalidInput("scope is 'variate': it has no effect under rule 'lossless'")
         if (self.quorum is not None) != (self.scope == "variate"):
-            raise ValueError(
+            raise InvalidInput(
                 f"quorum is {self.quorum}: it goes with scope 'variate', and only there"
             )
         if self.quorum is not None and not 0 < self.quorum <= 1:
-            raise ValueError(f"quorum is {self.quorum}: it must be above 0 and at most 1")
+            raise InvalidInput(f"quorum is {self.quorum}: it must be above 0 and at most 1")
 
 
 class Gaussian(NamedTuple):

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from timer_xl.config import TimerXLConfig
+from timer_xl.errors import InvalidInput
 from timer_xl.model import TimerXL
 
 WEIGHTS = "model.safetensors"
@@ -36,20 +37,20 @@ def load(directory: Path) -> TimerXL:
     """The model of a directory, ready for inference.
 
     Raises:
-        ValueError: the directory holds no model, or one whose weights have another shape.
+        InvalidInput: the directory holds no model, or one whose weights have another shape.
     """
     for name in (WEIGHTS, CONFIG):
         if not (directory / name).is_file():
-            raise ValueError(f"{directory} holds no {name}: it is not a trained model")
+            raise InvalidInput(f"{directory} holds no {name}: it is not a trained model")
     try:
         config = TimerXLConfig(**json.loads((directory / CONFIG).read_text()))
     except (TypeError, ValueError) as error:
         source = directory / CONFIG
-        raise ValueError(f"{source} is not a Timer-XL configuration: {error}") from error
+        raise InvalidInput(f"{source} is not a Timer-XL configuration: {error}") from error
     try:
         state = load_file(directory / WEIGHTS)
     except SafetensorError as error:
-        raise ValueError(f"{directory / WEIGHTS} holds no weights: {error}") from error
+        raise InvalidInput(f"{directory / WEIGHTS} holds no weights: {error}") from error
     return _with_weights(config, state, source=directory / WEIGHTS)
 
 
@@ -67,7 +68,7 @@ def import_openltm(
     run over the flattened, variate-major sequence.
 
     Raises:
-        ValueError: the file is no such checkpoint; the first tensor that is missing, left over or
+        InvalidInput: the file is no such checkpoint; the first tensor that is missing, left over or
             of another shape is named.
     """
     theirs = _read(path)
@@ -88,22 +89,22 @@ def import_openltm(
         bias = f"blocks.attn_layers.{layer}.attention.inner_attention.attn_bias.emb.weight"
         ours[f"blocks.{layer}.attention.bias_2H"] = _take(theirs, bias, path)
     if theirs:
-        raise ValueError(f"{path} holds {min(theirs)}, which a Timer-XL does not have")
+        raise InvalidInput(f"{path} holds {min(theirs)}, which a Timer-XL does not have")
     return _with_weights(config, ours, source=path)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, without the wrappers that training put round them."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist")
+        raise InvalidInput(f"{path} does not exist")
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is not a PyTorch checkpoint: {error}") from error
+        raise InvalidInput(f"{path} is not a PyTorch checkpoint: {error}") from error
     if isinstance(loaded, dict):
         loaded = loaded.get("state_dict", loaded)
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ValueError(f"{path} holds no state dict of tensors")
+        raise InvalidInput(f"{path} holds no state dict of tensors")
     return {name.removeprefix("module."): tensor.float() for name, tensor in loaded.items()}
 
 
@@ -126,7 +127,7 @@ def _config_of(
     )
     for name in needed:
         if name not in state:
-            raise ValueError(f"{path} lacks {name}: it is not a Timer-XL checkpoint")
+            raise InvalidInput(f"{path} lacks {name}: it is not a Timer-XL checkpoint")
     embedding, head, conv, bias = (state[name] for name in needed)
     layers = {name.split(".")[2] for name in state if name.startswith(prefix)}
     return TimerXLConfig(
@@ -169,7 +170,7 @@ def _block(theirs: dict[str, Tensor], path: Path, *, layer: int, suffix: str) ->
 
 def _take(state: dict[str, Tensor], name: str, path: Path) -> Tensor:
     if name not in state:
-        raise ValueError(f"{path} lacks {name}: it is not a Timer-XL checkpoint")
+        raise InvalidInput(f"{path} lacks {name}: it is not a Timer-XL checkpoint")
     return state.pop(name)
 
 
@@ -178,13 +179,13 @@ def _with_weights(config: TimerXLConfig, state: dict[str, Tensor], *, source: Pa
     model = TimerXL(config)
     for name, ours in model.state_dict().items():
         if name not in state:
-            raise ValueError(f"{source} lacks {name}")
+            raise InvalidInput(f"{source} lacks {name}")
         if state[name].shape != ours.shape:
-            raise ValueError(
+            raise InvalidInput(
                 f"{source}: {name} has shape {tuple(state[name].shape)}, "
                 f"the configuration says {tuple(ours.shape)}"
             )
     if extra := sorted(state.keys() - model.state_dict().keys()):
-        raise ValueError(f"{source} holds {extra[0]}, which the configuration does not have")
+        raise InvalidInput(f"{source} holds {extra[0]}, which the configuration does not have")
     model.load_state_dict(state)
     return model.eval()

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from timer_xl.errors import InvalidInput
+
 # A scaled width may miss the requested one by at most this fraction; beyond it the draft would
 # not be the size that was asked for, and two very different scales would be one network.
 WIDTH_SLACK = 0.15
@@ -20,7 +22,7 @@ class TimerXLConfig:
     """The architecture of one Timer-XL (Liu et al., ICLR 2025, arXiv 2410.04803).
 
     Raises:
-        ValueError: names the field, its value and what would do.
+        InvalidInput: names the field, its value and what would do.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
@@ -52,25 +54,25 @@ class TimerXLConfig:
     def __post_init__(self) -> None:
         for name in ("patch", "context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+                raise InvalidInput(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.context % self.patch:
             nearest = max(1, round(self.context / self.patch)) * self.patch
-            raise ValueError(
+            raise InvalidInput(
                 f"patch is {self.patch}, which does not divide context {self.context}: "
                 f"a context of {nearest} would do"
             )
         if self.d_model % self.n_heads or self.head_width % 4:
-            raise ValueError(
+            raise InvalidInput(
                 f"d_model is {self.d_model} with n_heads {self.n_heads}: "
                 f"d_model must be a multiple of {4 * self.n_heads} (heads of a multiple of 4)"
             )
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(
+                raise InvalidInput(
                     f"{name} is {getattr(self, name)!r}: one of {', '.join(known)} would do"
                 )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+            raise InvalidInput(f"dropout is {self.dropout}: it must be at least 0 and below 1")
 
     @property
     def head_width(self) -> int:
@@ -107,10 +109,10 @@ class TimerXLConfig:
             variance: whether the draft has a log-variance head.
 
         Raises:
-            ValueError: nothing within 15 % of the requested width can be built.
+            InvalidInput: nothing within 15 % of the requested width can be built.
         """
         if not 0 < scale <= 1:
-            raise ValueError(f"scale is {scale}: it must be above 0 and at most 1")
+            raise InvalidInput(f"scale is {scale}: it must be above 0 and at most 1")
         width, heads = self.d_model * scale, self.n_heads * scale
         candidates = [
             (count, multiple * 4)
@@ -128,7 +130,7 @@ class TimerXLConfig:
         d_model = count * head_width
         if abs(d_model - width) > WIDTH_SLACK * width:
             enough = _rounded_up(d_model / self.d_model)
-            raise ValueError(
+            raise InvalidInput(
                 f"scale is {scale}: it asks for d_model {width:.1f}, and the nearest that can be "
                 f"built is {d_model}; a scale of at least {enough} would do"
             )

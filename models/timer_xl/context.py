@@ -17,6 +17,7 @@ from torch import Tensor
 
 from timer_xl.acceptance import Gaussian
 from timer_xl.engine import Engine
+from timer_xl.errors import InvalidInput
 from timer_xl.history import (
     History,
     Place,
@@ -47,13 +48,13 @@ class ContextPolicy:
 
     def __post_init__(self) -> None:
         if self.kind not in ("sliding", "cached"):
-            raise ValueError(f"context policy is {self.kind!r}: 'sliding' or 'cached' would do")
+            raise InvalidInput(f"context policy is {self.kind!r}: 'sliding' or 'cached' would do")
         if self.kind == "sliding" and self.renorm_every:
-            raise ValueError(
+            raise InvalidInput(
                 f"renorm_every is {self.renorm_every}: 'sliding' renormalises at every patch; set 0"
             )
         if self.renorm_every < 0 or self.renorm_every == 1:
-            raise ValueError(
+            raise InvalidInput(
                 f"renorm_every is {self.renorm_every}: 0 (never) or at least 2; to renormalise at "
                 "every patch use 'sliding'"
             )

@@ -23,6 +23,7 @@ from torch import Tensor
 from timer_xl.acceptance import Acceptance, Gaussian, judge
 from timer_xl.context import ContextPolicy, Outlook, open_context
 from timer_xl.engine import Engine
+from timer_xl.errors import InvalidInput
 from timer_xl.history import History, Place, alike, earlier, lowest
 from timer_xl.model import TimerXL
 from timer_xl.plan import Lookahead, Plan
@@ -42,7 +43,7 @@ def rollout(
     `patches_out` patches a step, but never past an anchor.
 
     Raises:
-        ValueError: the context's length is not the model's, or the horizon is below 1.
+        InvalidInput: the context's length is not the model's, or the horizon is below 1.
     """
     model, policy = Engine.of(model), policy or ContextPolicy()
     patches = _num_patches(model, context_BTC, horizon)
@@ -102,7 +103,7 @@ def speculate(
     that expects no lookahead to pay, the target goes alone.
 
     Raises:
-        ValueError: models of different patch or context, a target that emits several patches, a
+        InvalidInput: models of different patch or context, a target that emits several patches, a
             context of another length, a horizon below 1, or a rule that adapts without a plan.
     """
     patches = _num_patches(target, context_BTC, horizon)
@@ -156,10 +157,12 @@ def _chooser(
     """What chooses each round's lookahead, for a rule that adapts."""
     if not acceptance.adapt:
         if plan is not None:
-            raise ValueError("plan is given: it has no effect where adapt is false")
+            raise InvalidInput("plan is given: it has no effect where adapt is false")
         return None
     if plan is None:
-        raise ValueError("adapt is true: it needs a plan, of costs and pass rates measured before")
+        raise InvalidInput(
+            "adapt is true: it needs a plan, of costs and pass rates measured before"
+        )
     renorm_every = policy.renorm_every if policy else 0
     pays, _ = plan.best(patches=patches, renorm_every=renorm_every, batch=batch)
     return Lookahead(
@@ -302,11 +305,11 @@ def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:
 
 def _num_patches(model: TimerXL | Engine, context_BTC: Tensor, horizon: int) -> int:
     if context_BTC.shape[1] != model.config.context:
-        raise ValueError(
+        raise InvalidInput(
             f"context has {context_BTC.shape[1]} steps: this model reads {model.config.context}"
         )
     if horizon < 1:
-        raise ValueError(f"horizon is {horizon}: it must be at least 1")
+        raise InvalidInput(f"horizon is {horizon}: it must be at least 1")
     return -(-horizon // model.config.patch)
 
 
@@ -314,9 +317,9 @@ def _check_pair(target: Engine, draft: Engine) -> None:
     for name in ("patch", "context"):
         ours, theirs = getattr(target.config, name), getattr(draft.config, name)
         if ours != theirs:
-            raise ValueError(f"{name} of the draft is {theirs}: the target's is {ours}")
+            raise InvalidInput(f"{name} of the draft is {theirs}: the target's is {ours}")
     if target.config.patches_out != 1:
-        raise ValueError(
+        raise InvalidInput(
             f"patches_out of the target is {target.config.patches_out}: a target emits 1"
         )
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from timer_xl.attention import rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
+from timer_xl.errors import InvalidInput
 from timer_xl.fold import Fold, can_fold
 from timer_xl.linear import PackedLinear
 from timer_xl.model import LOG_VARIANCE_BOUND, Block, Prediction, TimerXL, blocks_of
@@ -121,7 +122,7 @@ class Engine:
     def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
         """An empty cache with room for `patches` patches of `variates` variates."""
         if self.config.positions == "flattened" and variates > 1:
-            raise ValueError(
+            raise InvalidInput(
                 "positions is 'flattened': a token's position depends on the window's length, so "
                 "its keys cannot be kept; use the context policy 'sliding'"
             )

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from timer_xl.errors import InvalidInput
+
 Activation = Literal["none", "relu", "gelu"]
 # The arrangement depends a little on how many tokens are to come: a patch of some variates.
 TOKENS_EXPECTED = 8
@@ -80,10 +82,10 @@ def _quantised(weight: Tensor, bias: Tensor) -> Any:
     """The weight in 8 bits, one scale per row, packed.
 
     Raises:
-        ValueError: the weight is not on a CPU.
+        InvalidInput: the weight is not on a CPU.
     """
     if weight.device.type != "cpu":
-        raise ValueError(f"int8 is for drafts on a CPU: this one is on {weight.device}")
+        raise InvalidInput(f"int8 is for drafts on a CPU: this one is on {weight.device}")
     weight, zeros = weight.float(), torch.zeros(len(weight), dtype=torch.int64)
     scale = weight.abs().amax(1).clamp_min(1e-12).double() / 127
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from timer_xl import ContextPolicy, TimerXLConfig
+from timer_xl import ContextPolicy, InvalidInput, TimerXLConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -20,7 +20,7 @@ StageName = Literal["scratch", "pretrain", "finetune", "distill"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class ConfigError(ValueError):
+class ConfigError(InvalidInput):
     """A user's mistake in a configuration: one line that names field, value and remedy."""
 
 

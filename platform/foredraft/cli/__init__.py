@@ -22,9 +22,8 @@ from foredraft.cli.ladders import Progression
 from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
-from foredraft.config import ConfigError
-from foredraft.data import DataError
 from foredraft.study import StudyStopped
+from timer_xl import InvalidInput
 
 Verb = (
     Annotated[Data, subcommand("data")]
@@ -47,9 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb: Any = tyro.cli(kind, prog="foredraft", args=arguments, description=__doc__)
     try:
         result = verb.run()
-    except (ConfigError, DataError, ValueError) as error:
-        # ValueError is how models/ names a user's mistake; a bug of ours is told apart by where
-        # it was raised only in its traceback, which FOREDRAFT_TRACEBACK brings back.
+    except InvalidInput as error:
         if os.environ.get("FOREDRAFT_TRACEBACK"):
             raise
         print(f"foredraft: {error}", file=sys.stderr)

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from timer_xl import InvalidInput
+
 FORMATS = (".csv", ".parquet", ".txt")
 TIME_NAMES = ("date", "time", "timestamp", "datetime")
 
 _DATE = re.compile(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)")
 
 
-class DataError(ValueError):
+class DataError(InvalidInput):
     """A mistake in the data or in how it was asked for: one line with file, value and remedy."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from foredraft.config import ConfigError
 from foredraft.report import ladder
 from foredraft.report.tables import (
     Row,
@@ -152,9 +153,11 @@ class Summary(NamedTuple):
 
 
 def read_study(study_dir: Path) -> Study:
-    """The study in a directory; ValueError where there is none."""
+    """The study in a directory; ConfigError where there is none."""
     if not (study_dir / "study.yaml").is_file():
-        raise ValueError(f"study {str(study_dir)!r}: no study.yaml there; give a study's directory")
+        raise ConfigError(
+            f"study {str(study_dir)!r}: no study.yaml there; give a study's directory"
+        )
     references = _read_json(study_dir / "references.json")
     target = references.get("target", {}).get("key", "")
     # studies/NAME is two folders below the storage, where progressions/ is too.

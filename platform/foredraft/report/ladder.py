@@ -15,6 +15,7 @@ from typing import NamedTuple
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from foredraft.config import ConfigError
 from foredraft.progression import FILE
 from foredraft.provenance import atomic_write
 from foredraft.report import page
@@ -68,10 +69,10 @@ class LadderInfo(NamedTuple):
 
 
 def read_ladder(directory: Path) -> Row:
-    """What a climb left in its directory; ValueError where nothing is."""
+    """What a climb left in its directory; ConfigError where nothing is."""
     path = directory / FILE
     if not path.is_file():
-        raise ValueError(f"{directory} holds no {FILE}: give the directory of a progression")
+        raise ConfigError(f"{directory} holds no {FILE}: give the directory of a progression")
     content: Row = json.loads(path.read_text())
     return content
 

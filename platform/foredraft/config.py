@@ -15,7 +15,9 @@ from timer_xl import ContextPolicy, InvalidInput, TimerXLConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Missing = Literal["refuse", "interpolate"]
 StageName = Literal["scratch", "pretrain", "finetune", "distill"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -25,9 +27,9 @@ class ConfigError(InvalidInput):
 
 
 class Settings(BaseModel):
-    """A frozen part of a configuration; an unknown key is an error."""
+    """A frozen part of a configuration; an unknown key is an error, and so is infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -55,7 +57,10 @@ class Stage(Settings):
     """what is learnt from: the future that was observed, or (`distill`) the target's answers; each
     stage starts from the one before it"""
     data: str | dict[str, float]
-    """name or path of the data set; or several, each with its weight in what is drawn"""
+    """name or path of the data set; or several, each with its weight in what is drawn; their rows
+    are the same time apart"""
+    missing: Missing = "refuse"
+    """what to do about missing cells: refuse the data, or interpolate linearly in time"""
     judge: str | None = None
     """data set whose validation split judges an epoch; null for all that are learnt from"""
     epochs: Count = 10
@@ -85,7 +90,8 @@ class Stage(Settings):
     variates: Count | None = None
     """variates drawn per window, 1 for a univariate stage; null for all of them"""
     validation_windows: Count = 512
-    """windows of the validation splits that judge an epoch, evenly spaced"""
+    """windows of the validation splits that judge an epoch, evenly spaced; in `distill` each in
+    one of the contexts that are learnt from, of each kind as many as are learnt"""
     loss: Literal["mse", "nll"] = "mse"
     """`nll`: Gaussian negative log-likelihood, for a model with a variance head"""
     rollouts: Count | None = None
@@ -140,7 +146,7 @@ class Training(Settings):
     target: str | None = None
     """directory of the trained target that a draft is for: it teaches in `distill`, and the draft
     is examined against it after every epoch; null for a target"""
-    seed: int = 0
+    seed: Seed = 0
     """of the weights, the order of the windows and dropout"""
     dtype: Literal["fp32", "bf16"] = "bf16"
     """of the arithmetic; weights and optimiser stay in fp32"""
@@ -192,7 +198,8 @@ class Evaluation(Settings):
     policy: ContextPolicy = ContextPolicy()
     dtype: Literal["fp32", "bf16"] = "fp32"
     """of the weights while decoding"""
-    missing: Literal["refuse", "interpolate"] = "refuse"
+    missing: Missing = "refuse"
+    """what to do about missing cells: refuse the data, or interpolate linearly in time"""
 
 
 def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) -> SettingsT:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import timer_xl.config
 import timer_xl.model
-from foredraft import claims, data, provenance, train
+from foredraft import claims, provenance, train
 from foredraft.config import ConfigError, Machine, Training
 from timer_xl import TimerXL, TimerXLConfig
 from timer_xl import checkpoint as weights
@@ -45,7 +45,7 @@ def key_of(training: Training) -> str:
     target = Path(training.target) / weights.WEIGHTS if taught and training.target else None
     facts = {
         "training": training.model_dump(mode="json", exclude={"target"}),
-        "data": [[data.load(name).digest for name in stage.sources] for stage in training.stages],
+        "data": [[d.digest for d in sets.values()] for sets in train.datasets(training)],
         "target": provenance.file_digest(target) if target else None,
         "code": provenance.code_version(*_CODE),
     }

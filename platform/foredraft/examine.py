@@ -2,9 +2,10 @@
 
     trained = train(training, run=run, examine=Examiner.of(training))
 
-The figures are those of `evaluate`, over a few windows of the validation split: acceptance under
-the default rule, and the speedup that the cost model predicts. The passes that it needs are timed
-once, since their cost depends on the architecture alone.
+The figures are those of `evaluate`, after a few contexts of the validation split: acceptance under
+the default rule, and the speedup that the cost model predicts. None of them asks what really came
+next, so that both models look further ahead than a short split has rows: whatever can be trained
+can be examined. The passes are timed once, since their cost depends on the architecture alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, checkpoint, cos
 
 # The rule of every figure that names none: distances in RevIN units.
 DEFAULT_TOLERANCE = 0.01
+# How far ahead a draft is examined, and after how many contexts.
 PATCHES = 8
 WINDOWS = 32
 
@@ -36,6 +38,7 @@ class Bench(NamedTuple):
 
     target: Engine
     windows: evaluate.EvaluationWindows
+    """their truth is not known, and no figure asks for it"""
     alone_WHC: torch.Tensor
     """the target's own forecasts"""
     costs: cost.PassCosts
@@ -83,7 +86,7 @@ class Examiner:
 
     @property
     def evaluation(self) -> Evaluation:
-        """On what it is examined: what judges the last stage, as far ahead as a round reaches."""
+        """On what it is examined: what judges the last stage, well beyond one round."""
         last = self.training.stages[-1]
         return Evaluation(
             data=last.judges[0],
@@ -91,15 +94,17 @@ class Examiner:
             horizon=PATCHES * self.training.model.patch,
             windows=WINDOWS,
             policy=last.policy or ContextPolicy(),
+            missing=last.missing,
         )
 
     def _open(self, draft: Engine) -> Bench:
         target = evaluate.ready(checkpoint.load(self.target), self.evaluation, draft.device)
-        windows = evaluate.draw_windows(self.evaluation, self.training.model)
+        windows = self._windows()
+        alone_WHC = evaluate.forecast_alone(target, windows, evaluation=self.evaluation)
         return Bench(
             target=target,
-            windows=windows,
-            alone_WHC=evaluate.forecast_alone(target, windows, evaluation=self.evaluation),
+            windows=windows._replace(truth_WHC=torch.full_like(alone_WHC, torch.nan)),
+            alone_WHC=alone_WHC,
             costs=timing.calibrate(
                 target,
                 draft,
@@ -108,6 +113,12 @@ class Examiner:
                 evaluation=self.evaluation,
             ),
         )
+
+    def _windows(self) -> evaluate.EvaluationWindows:
+        """Contexts from all over the split, those of the stage's own validation windows."""
+        model = self.training.model
+        learnt = self.evaluation.model_copy(update={"horizon": model.patches_out * model.patch})
+        return evaluate.draw_windows(learnt, model)
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker opens its own bench.

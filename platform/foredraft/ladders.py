@@ -13,7 +13,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from foredraft.config import Count, Evaluation, Name, Positive, Settings, Stage, named
+from foredraft.config import (
+    Count,
+    Evaluation,
+    Name,
+    Positive,
+    Seed,
+    Settings,
+    Stage,
+    named,
+    validated,
+)
 from foredraft.recipes import electricity
 
 
@@ -40,7 +50,7 @@ class Ladder(Settings):
     """its horizon is the longer of the two at which errors are told; the other is one patch"""
     pairs: Count = 20
     """timed pairs of target alone and speculation"""
-    seed: int = 0
+    seed: Seed = 0
     dtype: Literal["fp32", "bf16"] = "bf16"
     """of the arithmetic in training"""
 
@@ -169,10 +179,23 @@ LADDERS: dict[str, Callable[[], Ladder]] = {"demo": demo, "etth1": etth1, "eia93
 """Complete ladders, by name."""
 
 
-def ladder_of(name: str) -> Ladder:
-    """The ladder of that name.
+def ladder_of(
+    name: str, *, target: str | None = None, windows: int | None = None, seed: int | None = None
+) -> Ladder:
+    """The ladder of that name, with what is given instead of its own.
+
+    Args:
+        name: in `LADDERS`.
+        target: a recipe's name, or the directory or key of a trained target.
+        windows: that judge each rung.
+        seed: of every training.
 
     Raises:
-        ConfigError: there is no such ladder.
+        ConfigError: there is no such ladder, or it cannot have what is given.
     """
-    return named(LADDERS, name, what="ladder")
+    content = named(LADDERS, name, what="ladder").model_dump(mode="json")
+    given = {"target": target, "seed": seed}
+    content |= {field: value for field, value in given.items() if value is not None}
+    if windows is not None:
+        content["evaluation"]["windows"] = windows
+    return validated(Ladder, content, source=f"ladder {name}")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from foredraft import drafts, evaluate, provenance, timing, train
-from foredraft.config import Evaluation, Machine, Training
+from foredraft.config import Evaluation, Machine, Training, validated
 from foredraft.examine import Examiner, default_rule
 from foredraft.ladders import Ladder, Rung
 from foredraft.recipes import RECIPES, recipe
@@ -45,10 +45,11 @@ def climb(
     """The directory of the finished ladder: its configuration, rows and provenance.
 
     Raises:
-        DataError: its data cannot be read.
+        DataError: its data cannot be read, or are too short.
         ConfigError: the target does not exist, or a scale cannot be built.
     """
     storage = storage.resolve()
+    _refuse_hopeless(ladder, storage=storage, machine=machine)
     target_path = _target(ladder, storage=storage, machine=machine, say=say, log=log)
     paths = [
         _draft(ladder, rung, target_path, storage=storage, machine=machine, say=say, log=log)
@@ -67,14 +68,37 @@ def climb(
     return _write(ladder, rows, directory=storage / "progressions" / ladder.name)
 
 
+def _refuse_hopeless(ladder: Ladder, *, storage: Path, machine: Machine) -> None:
+    """Nothing; raises where a rung or its judging would fail, before anything is trained."""
+    workers = max(1, machine.workers)
+    if ladder.target in RECIPES:
+        training = _target_training(ladder)
+        train.checked(training, workers=workers)
+        config = training.model
+    else:
+        config = drafts.open_model(_found_target(ladder, storage=storage)).config
+    for rung in ladder.rungs:
+        for scale in rung.scales:
+            train.checked(_training(ladder, rung, scale, config, target=""), workers=workers)
+    evaluate.draw_windows(ladder.evaluation, config)
+
+
 def _target(
     ladder: Ladder, *, storage: Path, machine: Machine, say: Say, log: train.Log | None
 ) -> Path:
     if ladder.target not in RECIPES:
-        return drafts.find(ladder.target, kind="target", storage=storage).resolve()
+        return _found_target(ladder, storage=storage)
     say(f"target {ladder.target}")
-    training = recipe(ladder.target).model_copy(update={"seed": ladder.seed})
+    training = _target_training(ladder)
     return drafts.obtain(training, kind="target", storage=storage, machine=machine, log=log)
+
+
+def _target_training(ladder: Ladder) -> Training:
+    return recipe(ladder.target).model_copy(update={"seed": ladder.seed})
+
+
+def _found_target(ladder: Ladder, *, storage: Path) -> Path:
+    return drafts.find(ladder.target, kind="target", storage=storage).resolve()
 
 
 def _draft(
@@ -92,13 +116,7 @@ def _draft(
     candidates = []
     for scale in rung.scales:
         say(f"training {rung.name}" + (f": {scale}x" if len(rung.scales) > 1 else ""))
-        training = Training(
-            model=config.scaled(scale, patches_out=rung.patches_out),
-            stages=rung.stages,
-            target=str(target),
-            seed=ladder.seed,
-            dtype=ladder.dtype,
-        )
+        training = _training(ladder, rung, scale, config, target=str(target))
         candidates.append(
             drafts.obtain(
                 training,
@@ -110,6 +128,20 @@ def _draft(
             )
         )
     return max(candidates, key=lambda path: _accepted(path))
+
+
+def _training(
+    ladder: Ladder, rung: Rung, scale: float, config: TimerXLConfig, *, target: str
+) -> Training:
+    """How one draft of a rung is trained for a target of that architecture and directory."""
+    content = {
+        "model": config.scaled(scale, patches_out=rung.patches_out),
+        "stages": rung.stages,
+        "target": target,
+        "seed": ladder.seed,
+        "dtype": ladder.dtype,
+    }
+    return validated(Training, content, source=f"rung {rung.name}")
 
 
 def _accepted(path: Path) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from foredraft import data
 from foredraft.config import Stage
 from foredraft.train import teacher
 from foredraft.train.lessons import Lessons, Teacher
@@ -30,7 +31,9 @@ def lessons(
     **stage: object,
 ) -> Lessons:
     settings = {"name": "pretrain", "data": NARROW} | stage
-    return Lessons(Stage.model_validate(settings), model, split=split, seed=3, taught=taught)
+    made = Stage.model_validate(settings)
+    sets = {name: data.load(name) for name in made.sources}
+    return Lessons(made, model, sets, split=split, seed=3, taught=taught)
 
 
 def distilled(**stage: object) -> tuple[Lessons, TimerXL]:
@@ -38,7 +41,7 @@ def distilled(**stage: object) -> tuple[Lessons, TimerXL]:
     target = TimerXL(MODEL).eval()
     settings = {"name": "distill", "rollouts": 3, "windows": 70} | stage
     model = settings.pop("model", MODEL)
-    made = lessons(taught=Teacher(target, "a target"), model=model, **settings)  # type: ignore[arg-type]
+    made = lessons(taught=Teacher(target, "a target", "mine"), model=model, **settings)  # type: ignore[arg-type]
     return made, target
 
 
@@ -156,7 +159,10 @@ def test_another_target_is_asked_anew(capsys: pytest.CaptureFixture[str]) -> Non
     distilled()
     torch.manual_seed(1)
     lessons(
-        taught=Teacher(TimerXL(MODEL).eval(), "another"), name="distill", rollouts=3, windows=70
+        taught=Teacher(TimerXL(MODEL).eval(), "another", "other"),
+        name="distill",
+        rollouts=3,
+        windows=70,
     )
     assert capsys.readouterr().err.count("asking the target") == 2
 

@@ -23,6 +23,7 @@ from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Search
 from foredraft.cli.training import Import, TrainVerb
 from foredraft.study import StudyStopped
+from foredraft.train import Diverged
 from timer_xl import InvalidInput
 
 Verb = (
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"foredraft: {error}", file=sys.stderr)
         sys.exit(2)
-    except StudyStopped as stopped:
+    except (StudyStopped, Diverged) as stopped:
         print(f"foredraft: {stopped}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from foredraft.cli.common import STDERR, Common, Result
 from foredraft.cli.training import say_epoch
 from foredraft.config import Machine
-from foredraft.ladders import Ladder, ladder_of
+from foredraft.ladders import ladder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Progression(Common):
         from foredraft import progression
         from foredraft.report import ladder as page
 
-        ladder = self._ladder()
+        ladder = ladder_of(self.recipe, target=self.target, windows=self.windows, seed=self.seed)
         if self.workers:
             from foredraft import search
 
@@ -52,13 +52,3 @@ class Progression(Common):
             "says": " ".join(page.ladder_sentences(page.ladder_info(content["rows"]))),
             "rows": content["rows"],
         }
-
-    def _ladder(self) -> Ladder:
-        """The named ladder with what was asked for instead."""
-        ladder = ladder_of(self.recipe)
-        asked = {"target": self.target, "seed": self.seed}
-        ladder = ladder.model_copy(update={k: v for k, v in asked.items() if v is not None})
-        if self.windows is None:
-            return ladder
-        judged = ladder.evaluation.model_copy(update={"windows": self.windows})
-        return ladder.model_copy(update={"evaluation": judged})

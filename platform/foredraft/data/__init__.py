@@ -44,6 +44,7 @@ from foredraft.data.registry import (
 )
 from foredraft.data.tables import (
     DataError,
+    MissingCells,
     Table,
     first_missing,
     interpolated,
@@ -58,6 +59,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Missing",
+    "MissingCells",
     "Windows",
     "catalogue",
     "check",

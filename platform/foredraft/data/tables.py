@@ -27,6 +27,14 @@ class DataError(InvalidInput):
     """A mistake in the data or in how it was asked for: one line with file, value and remedy."""
 
 
+class MissingCells(DataError):
+    """Cells are missing; whoever asked may know a better place than the flag to say what to do."""
+
+    def __init__(self, what: str, remedy: str = "fill them with --missing interpolate") -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 class Table(NamedTuple):
     """One multivariate series as it is in its file."""
 
@@ -62,9 +70,9 @@ def refuse_missing(table: Table, *, path: Path) -> None:
     place = first_missing(table)
     if place is not None:
         count = int(np.isnan(table.values_TC).sum())
-        raise DataError(
+        raise MissingCells(
             f"{path}: {count} of {table.values_TC.size} cells are missing, the first in column "
-            f"{place[0]!r}, row {place[1]}; fill them with --missing interpolate"
+            f"{place[0]!r}, row {place[1]}"
         )
 
 

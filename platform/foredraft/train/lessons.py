@@ -1,11 +1,11 @@
 """What a stage learns from: windows drawn by index, and what should follow their patches.
 
-    lessons = Lessons(stage, config, split="train", seed=1, asking=None)
+    lessons = Lessons(stage, config, sets, split="train", seed=1, taught=None)
     for draw in lessons.epoch(0, batch=32, drawn=6400):
         lesson = lessons.lesson(draw, device=device)
 
 Every batch is of one data set, so that sets of different widths mix: a data set gets its share of
-an epoch's steps by its weight. The order of windows, the variates drawn for each and the contexts
+the stage's steps by its weight. The order of windows, the variates drawn for each and the contexts
 of a distillation follow from seed and epoch alone: they are the same for all workers, each of which
 takes its share of every draw.
 
@@ -16,7 +16,8 @@ M patches learnt from, P patch length, K patches emitted at once, Q = K * P.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from foredraft import data
 from foredraft.config import Stage
-from foredraft.train import teacher
+from foredraft.train import needs, teacher
 from timer_xl import Normalisation, TimerXL, TimerXLConfig
 
 
@@ -77,10 +78,13 @@ class Source(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """A target that answers, and the digest of its weights."""
+    """A target that answers."""
 
     target: TimerXL
     digest: str
+    """of its weights"""
+    name: str
+    """by which a user knows it"""
 
 
 class Lessons:
@@ -90,6 +94,7 @@ class Lessons:
         self,
         stage: Stage,
         config: TimerXLConfig,
+        sets: needs.Datasets,
         *,
         split: str,
         seed: int,
@@ -101,18 +106,14 @@ class Lessons:
         limit = stage.windows
         if split != "train":
             limit = max(1, stage.validation_windows // len(self.names))
-        self.sources = [self._open(name, split, limit=limit) for name in self.names]
+        self.sources = [self._open(name, sets[name], split, limit=limit) for name in self.names]
+        self.kinds = _kinds(stage, config)
 
     def __len__(self) -> int:
         return sum(len(source.windows) for source in self.sources)
 
-    def _open(self, name: str, split: str, *, limit: int | None) -> Source:
-        dataset = data.load(name)
-        windows = dataset.windows(
-            split,
-            context=self.config.context,
-            horizon=self.config.patches_out * self.config.patch,
-        )
+    def _open(self, name: str, dataset: data.Dataset, split: str, *, limit: int | None) -> Source:
+        windows = needs.windows(dataset, split, self.config)
         if limit is not None and limit < len(windows):
             even = torch.linspace(0, len(windows) - 1, limit).long()
             windows = dataclasses.replace(windows, starts_W=windows.starts_W[even])
@@ -129,6 +130,7 @@ class Lessons:
                 variates_WV=variates_WV,
                 source=dataset.digest,
                 asking=self._asking(self.taught),
+                about=f"target {self.taught.name} about {name}",
             )
         return Source(windows, variates_WV, answers)
 
@@ -142,7 +144,7 @@ class Lessons:
         """The draws of one epoch, `batch` windows each; all workers see the same ones."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         steps = self.steps(batch=batch, drawn=drawn)
-        order = torch.repeat_interleave(self._steps_per_source(steps))
+        order = torch.repeat_interleave(self._steps_per_source(number, steps))
         windows = [
             self._order(len(source.windows), int((order == index).sum()) * batch, generator)
             for index, source in enumerate(self.sources)
@@ -154,20 +156,27 @@ class Lessons:
                 variates_BV: Tensor | None = source.variates_WV[index_B]
             else:
                 variates_BV = self._variates(batch, source.width, generator)
-            yield Draw(index, index_B, variates_BV, self._ahead(generator))
+            yield Draw(index, index_B, variates_BV, self._kind(generator))
 
     def steps(self, *, batch: int, drawn: int | None) -> int:
         """Optimiser steps of an epoch: whole batches of the windows that are drawn."""
         return max(1, (drawn or len(self)) // batch)
 
     def every_window(self, *, batch: int) -> Iterator[Draw]:
-        """Each window once, in order: what judges an epoch."""
-        for index, source in enumerate(self.sources):
-            for step, index_B in enumerate(torch.arange(len(source.windows)).split(batch)):
-                variates_WV = source.variates_WV
-                variates_BV = None if variates_WV is None else variates_WV[index_B]
-                rollouts = self.stage.rollouts
-                yield Draw(index, index_B, variates_BV, rollouts and step % rollouts)
+        """Each window once: what judges an epoch, the same at every epoch and for every batch.
+
+        In a distillation each is judged in one of the contexts that are learnt from, and of every
+        kind there are as many as are learnt.
+        """
+        kinds = torch.repeat_interleave(shared_out(self.kinds.values(), len(self)))
+        mixed = kinds[torch.randperm(len(self), generator=torch.Generator().manual_seed(0))]
+        sizes = [len(source.windows) for source in self.sources]
+        for index, kind_W in enumerate(mixed.split(sizes)):
+            variates_WV = self.sources[index].variates_WV
+            for kind, ahead in enumerate(self.kinds):
+                for index_B in (kind_W == kind).nonzero().flatten().split(batch):
+                    variates_BV = None if variates_WV is None else variates_WV[index_B]
+                    yield Draw(index, index_B, variates_BV, ahead)
 
     def lesson(self, draw: Draw, *, device: torch.device) -> Lesson:
         """The contexts of a draw, and what should follow their patches."""
@@ -212,14 +221,10 @@ class Lessons:
             unit,
         )
 
-    def _ahead(self, generator: torch.Generator) -> int | None:
-        """Patches of the rollout that have passed in one step of a distillation."""
-        if self.stage.rollouts is None or self.stage.rolled is None:
-            return None
-        if float(torch.rand((), generator=generator)) >= self.stage.rolled:
-            # Of a rollout, which a one-pass head answers for, a window's prefixes have only one.
-            return None if self.config.patches_out == 1 else 0
-        return int(torch.randint(self.stage.rollouts, (), generator=generator))
+    def _kind(self, generator: torch.Generator) -> int | None:
+        """Patches of the rollout that have passed in one step, drawn by the kinds' shares."""
+        shares = torch.tensor(list(self.kinds.values()))
+        return list(self.kinds)[int(torch.multinomial(shares, 1, generator=generator))]
 
     def _variates(self, count: int, width: int, generator: torch.Generator) -> Tensor | None:
         """Variates for each of `count` windows [count, V]; None where all are wanted."""
@@ -228,15 +233,47 @@ class Lessons:
             return None
         return torch.rand((count, width), generator=generator).argsort(dim=1)[:, :wanted]
 
-    def _steps_per_source(self, steps: int) -> Tensor:
-        """Steps of each data set by its weight, int64; they sum to `steps`."""
+    def _steps_per_source(self, epoch: int, steps: int) -> Tensor:
+        """Steps of each data set in one epoch, int64; they sum to `steps`.
+
+        Shares are those of all steps so far: a set whose weight is worth half a step per epoch has
+        one in every other epoch.
+        """
         weights = [self.stage.sources[name] for name in self.names]
-        ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        ends = (ends / ends[-1] * steps).round().long()
-        return torch.diff(ends, prepend=ends.new_zeros(1))
+        before, after = (shared_out(weights, number * steps) for number in (epoch, epoch + 1))
+        return after - before
 
     def _order(self, windows: int, wanted: int, generator: torch.Generator) -> Tensor:
         """`wanted` windows, each as often as every other (give or take one), in random order."""
         rounds = -(-wanted // windows)
         orders = [torch.randperm(windows, generator=generator) for _ in range(max(1, rounds))]
         return torch.cat(orders)[:wanted]
+
+
+def _kinds(stage: Stage, config: TimerXLConfig) -> dict[int | None, float]:
+    """Kinds of context that are learnt from (`Draw.ahead`), each with its share of steps."""
+    if stage.rollouts is None or stage.rolled is None:
+        return {None: 1.0}
+    # Of a rollout, which a one-pass head answers for, a window's prefixes have only one.
+    itself = None if config.patches_out == 1 else 0
+    shares: dict[int | None, float] = {itself: 1 - stage.rolled}
+    for ahead in range(stage.rollouts):
+        shares[ahead] = shares.get(ahead, 0.0) + stage.rolled / stage.rollouts
+    return {ahead: share for ahead, share in shares.items() if share > 0}
+
+
+def shared_out(weights: Iterable[float], count: int) -> Tensor:
+    """How many of the first `count` turns each weight gets, int64; they sum to `count`.
+
+    Each gets its share, rounded so that every weight has had a turn before one has more than its
+    share, and that a turn once given stays given as `count` grows (the method of Adams).
+    """
+    weight_K = torch.tensor(list(weights), dtype=torch.float64)
+    share_K = weight_K / weight_K.sum()
+    turns = [
+        torch.arange(math.ceil(share * count) + 1, dtype=torch.float64) / share
+        for share in share_K.tolist()
+    ]
+    owner = torch.repeat_interleave(torch.tensor([len(times) for times in turns]))
+    first = torch.cat(turns).argsort(stable=True)[:count]
+    return torch.bincount(owner[first], minlength=len(turns))

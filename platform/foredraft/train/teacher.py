@@ -1,11 +1,14 @@
 """What a target says about windows: computed once, kept on disk, mapped ever after.
 
-    answers = ask(target, windows, variates_WV=None, asking=Asking(...))
+    asking = Asking(digest=file_digest(weights), ahead=7, policy=ContextPolicy())
+    answers = ask(target, windows, variates_WV=None, source=dataset.digest, asking=asking,
+                  about="target 0fb0 about ETTh1")
     answers.patches(index_B)        # after every prefix of a window, then its rollout
 
 The answers about one window are what the target says after each proper prefix of its context, then
-the patches of its own rollout. They are kept in the window's own RevIN units as float16, a tenth of
-a thousandth of a unit off, in a folder named by a digest of all that they depend on.
+the patches of its own rollout. They are kept in the window's own RevIN units as float16, off by at
+most a two-thousandth of themselves, in a folder named by a digest of all that they depend on. What
+float16 cannot hold, beyond 65,504 units, is no answer to learn from: such a target is refused.
 
 Shapes: W windows, B batch, T time steps, C variates, V variates drawn, N patches of a context,
 F answers, P patch length.
@@ -65,6 +68,7 @@ def ask(
     variates_WV: Tensor | None,
     source: str,
     asking: Asking,
+    about: str,
 ) -> Answers:
     """The target's answers about all of `windows`, from the cache if it was asked before.
 
@@ -76,9 +80,10 @@ def ask(
         variates_WV: variates of each window; None for all.
         source: digest of the data set.
         asking: how to ask.
+        about: which target is asked about which data set, as a user knows them.
 
     Raises:
-        ConfigError: the answers do not fit on the disk.
+        ConfigError: the answers do not fit on the disk, or one of them is no number to learn from.
     """
     facts = {
         **asking._asdict(),
@@ -97,7 +102,15 @@ def ask(
             shape = _shape(target.config, windows, variates_WV, ahead=asking.ahead)
             _announce(shape, folder=folder)
             with provenance.atomic_directory(folder) as part:
-                _write(part / FILE, target, windows, variates_WV, shape=shape, asking=asking)
+                _write(
+                    part / FILE,
+                    target,
+                    windows,
+                    variates_WV,
+                    shape=shape,
+                    asking=asking,
+                    about=about,
+                )
     return Answers(folder / FILE)
 
 
@@ -132,6 +145,7 @@ def _write(
     *,
     shape: tuple[int, int, int, int],
     asking: Asking,
+    about: str,
 ) -> None:
     engine = Engine(target)
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
@@ -141,8 +155,21 @@ def _write(
             variates_BV = None if variates_WV is None else variates_WV[index_B]
             window_BTC = windows.batch(index_B, variates=variates_BV)
             context_BTC = window_BTC[:, : target.config.context].to(target.device)
-            answers_BFCP = _answer(engine, context_BTC, asking=asking)
-            file.write(answers_BFCP.cpu().numpy().astype("<f2").tobytes())
+            answers_BFCP = _answer(engine, context_BTC, asking=asking).cpu().half()
+            _refuse_endless(answers_BFCP, windows.starts_W[index_B], about=about)
+            file.write(answers_BFCP.numpy().astype("<f2").tobytes())
+
+
+def _refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> None:
+    """Nothing; raises at the first window whose answers float16 cannot hold."""
+    told_B = answers_BFCP.isfinite().flatten(1).all(1)
+    if not told_B.all():
+        first = int(starts_B[told_B.logical_not()][0])
+        raise ConfigError(
+            f"{about}: its answers about the window from row {first} run away (not finite, or "
+            f"beyond {torch.finfo(torch.half).max:,.0f} RevIN units): nothing can be learnt from "
+            "them; train the target better, or set `rollouts` of the distill stage lower"
+        )
 
 
 @torch.no_grad()

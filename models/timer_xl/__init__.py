@@ -9,7 +9,12 @@ from timer_xl.errors import InvalidInput
 from timer_xl.model import Normalisation, TimerXL
 from timer_xl.plan import Plan
 
+VERSION = 1
+"""Of the family's arithmetic: raise it when the same weights would give another forecast, or the
+same seed other weights. What was made before is then made anew."""
+
 __all__ = [
+    "VERSION",
     "Acceptance",
     "ContextPolicy",
     "Engine",

@@ -2,16 +2,18 @@
 
 for line in listed(Path("runs")):
     print(line.key, line.parameters, line.used_by)
+
+A study notes every draft that a trial asks for in its own directory, before it is trained: what an
+interrupted one needs is told by files, wherever its database is.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foredraft import claims, drafts, provenance
+from foredraft import claims, drafts, model_files, provenance
 
 
 class Line(NamedTuple):
@@ -25,7 +27,7 @@ class Line(NamedTuple):
     seconds: float | None
     """of training"""
     used_by: str
-    """studies in which it was judged"""
+    """studies that asked for it, or may have"""
 
 
 def listed(storage: Path) -> list[Line]:
@@ -63,6 +65,12 @@ def shown(path: Path) -> dict[str, Any]:
     }
 
 
+def note(key: str, *, study: Path) -> None:
+    """Nothing; the study of that directory needs the draft `key` from now on."""
+    (study / ASKED).mkdir(parents=True, exist_ok=True)
+    (study / ASKED / key).touch()
+
+
 def unused(storage: Path) -> list[Path]:
     """Drafts that no study refers to, and what dead trainings left; never what is being made."""
     users, busy = _users(storage), _busy(storage)
@@ -71,9 +79,26 @@ def unused(storage: Path) -> list[Path]:
         path
         for folder in ("drafts", "training")
         for path in sorted((storage / folder).glob("*"))
-        if not provenance.is_complete(path)
+        if path.name != provenance.LOCK and not drafts.is_whole(path)
     ]
     return [path for path in finished + left if not any(key in path.name for key in busy)]
+
+
+def untold(storage: Path) -> list[str]:
+    """Names of the studies that may need any draft: which ones only their database tells.
+
+    They were begun before studies noted their drafts, and have not ended.
+    """
+    return [study.name for study in sorted((storage / "studies").glob("*")) if _is_untold(study)]
+
+
+def _is_untold(study: Path) -> bool:
+    if (study / "front.json").is_file() or (study / ASKED).is_dir():
+        return False
+    settings = study / "study.yaml"
+    # A line of a file that we wrote, in which a null database says so.
+    lines = settings.read_text().splitlines() if settings.is_file() else []
+    return any(line.startswith("database:") and "null" not in line for line in lines)
 
 
 def remove(paths: list[Path], *, storage: Path) -> None:
@@ -103,18 +128,20 @@ def size_of(path: Path) -> int:
 
 
 def _users(storage: Path) -> dict[str, set[str]]:
-    """Which studies name which drafts, by key: whatever a study's directory holds is looked at."""
+    """Which studies need which drafts, by key: whatever a study's directory holds is looked at."""
     users: dict[str, set[str]] = {}
-    keys = [path.name.encode() for path in drafts.models("draft", storage=storage)]
+    keys = [path.name for path in drafts.models("draft", storage=storage)]
     for study in sorted((storage / "studies").glob("*")):
-        # A running study names its drafts in its database alone.
         content = b"".join(f.read_bytes() for f in study.glob("*") if f.suffix in _NAMING)
+        asked = {note.name for note in study.glob(f"{ASKED}/*")}
+        untold = _is_untold(study)
         for key in keys:
-            if key in content:
-                users.setdefault(key.decode(), set()).add(study.name)
+            if untold or key in asked or key.encode() in content:
+                users.setdefault(key, set()).add(study.name)
     return users
 
 
+ASKED = "drafts"
 _NAMING = (".json", ".db", ".db-journal")
 
 
@@ -125,5 +152,7 @@ def _busy(storage: Path) -> list[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = provenance.read_json(path, remedy=model_files.ANOTHER)
     return content

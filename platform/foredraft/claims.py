@@ -5,9 +5,10 @@
             train()
 
 A claim is a file that its holder touches every few seconds, as not every shared file system has
-locks. One whose holder is known to be dead, or has not been touched for a lease, is taken over.
-Where two take over at the same moment both do the work: that costs time and is never wrong, as
-results appear as a whole.
+locks. One whose holder is known to be dead, or which has not been touched for a lease, is taken
+over: a process's number alone tells of no life, as another process may have it by now. Where two
+take over at the same moment, or one that stood still for a lease goes on, both do the work: that
+costs time and is never wrong, as results appear as a whole.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import contextlib
 import json
 import os
 import platform
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,21 +30,30 @@ from foredraft.config import ConfigError
 BEAT_S = 2.0
 LEASE_S = 60.0
 POLL_S = 0.25
+PATIENCE_S = 5.0
+"""How long one waits before it is said for whom."""
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool = True) -> Iterator[None]:
+def held(
+    path: Path, *, wait: bool = True, say: Callable[[str], None] = _to_stderr
+) -> Iterator[None]:
     """The claim `path`, for as long as the block runs.
 
     Args:
         path: the claim's file; its directory is made.
         wait: whether to wait for another holder, or refuse.
+        say: told once for whom one waits, where that takes longer than a few seconds.
 
     Raises:
         ConfigError: another process holds the claim, and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid4().hex
+    token, began, told = uuid4().hex, time.monotonic(), False
     while not _taken(path, token):
         holder = _holder(path)
         if holder is None or _is_dead(path, holder):
@@ -53,9 +64,12 @@ def held(path: Path, *, wait: bool = True) -> Iterator[None]:
                 f"{path.name} is at work in process {holder['pid']} on {holder['host']}: "
                 "wait for it, or end it"
             )
+        if not told and time.monotonic() - began >= PATIENCE_S:
+            told = True
+            say(f"waiting for {path.name}, at work in process {holder['pid']} on {holder['host']}")
         time.sleep(POLL_S)
     ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, ended), daemon=True)
+    beat = threading.Thread(target=_beat, args=(path, token, ended), daemon=True)
     beat.start()
     try:
         yield
@@ -88,8 +102,8 @@ def _holder(path: Path) -> dict[str, Any] | None:
 
 
 def _is_dead(path: Path, holder: dict[str, Any]) -> bool:
-    if holder["host"] == _host():
-        return not _runs(holder["pid"])
+    if holder["host"] == _host() and not _runs(holder["pid"]):
+        return True
     # Ages are told by the storage's own clock: those of two nodes may differ.
     now = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
@@ -120,10 +134,12 @@ def _set_aside(path: Path, holder: dict[str, Any] | None) -> None:
         path.unlink(missing_ok=True)
 
 
-def _beat(path: Path, ended: threading.Event) -> None:
+def _beat(path: Path, token: str, ended: threading.Event) -> None:
     while not ended.wait(BEAT_S):
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        # One that lost its lease must not keep the claim of its successor alive.
+        if (_holder(path) or {}).get("token") == token:
+            with contextlib.suppress(OSError):
+                os.utime(path)
 
 
 def _host() -> str:

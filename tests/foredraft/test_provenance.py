@@ -1,13 +1,20 @@
-"""Files are whole or absent, and a digest stands for what it was taken of."""
+"""Files are whole or absent, and a digest stands for what it was taken of.
+
+A finished directory is on the disk before it has its name; a full disk is said in one line; a file
+of ours that cannot be read is named; no secret of ten common shapes is shown.
+"""
 
 import dataclasses
+import errno
+import fcntl
 import getpass
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
-import types
+import time
 from pathlib import Path
 
 import pydantic
@@ -15,13 +22,16 @@ import pytest
 import torch
 
 from foredraft import provenance
+from foredraft.config import ConfigError
 from foredraft.provenance import (
+    DiskFull,
     atomic_directory,
     atomic_write,
-    code_version,
     collect,
     digest,
     is_complete,
+    read_json,
+    redacted,
 )
 
 
@@ -156,6 +166,123 @@ def test_a_directory_is_readable_by_whomever_the_umask_allows(tmp_path):
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_all_of_a_directory_is_on_the_disk_before_its_marker_and_its_name(tmp_path, monkeypatch):
+    path, steps = tmp_path / "draft", []
+    fsync, rename = os.fsync, Path.rename
+
+    def record_fsync(handle):
+        synced = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        marked = any(tmp_path.glob("**/COMPLETE"))
+        steps.append((synced.name.split("-")[0], "marked" if marked else "unmarked"))
+        fsync(handle)
+
+    def record_rename(self, target):
+        if target == path:
+            steps.append(("rename", "draft"))
+        return rename(self, target)
+
+    with atomic_directory(path) as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "weights").write_text("w")
+        (part / "config").write_text("c")
+        monkeypatch.setattr(provenance.os, "fsync", record_fsync)
+        monkeypatch.setattr(Path, "rename", record_rename)
+    assert steps == [
+        ("config", "unmarked"),
+        ("inner", "unmarked"),
+        ("weights", "unmarked"),
+        ("COMPLETE", "marked"),
+        (".draft", "marked"),
+        ("rename", "draft"),
+        (tmp_path.name.split("-")[0], "marked"),
+    ]
+
+
+def test_a_full_disk_is_said_in_one_line_with_path_and_bytes_left(tmp_path):
+    def write_file() -> None:
+        with provenance.atomic_file(tmp_path / "file"), open("/dev/full", "wb") as full:
+            full.write(b"x" * 100_000)
+
+    def make_directory() -> None:
+        with atomic_directory(tmp_path / "draft"):
+            # As safetensors says it, which is no OSError.
+            raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    def save_tensors() -> None:
+        with provenance.atomic_file(tmp_path / "tensors"), open("/dev/full", "wb") as full:
+            torch.save({"x": torch.zeros(100_000)}, full)
+
+    for work, name in ((write_file, "file"), (make_directory, "draft"), (save_tensors, "tensors")):
+        with pytest.raises(DiskFull) as caught:
+            work()
+        said = str(caught.value)
+        assert str(tmp_path / name) in said
+        assert "bytes are left" in said
+        assert "\n" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_while_writing_stays_what_it_is(tmp_path):
+    with pytest.raises(OSError, match="Input/output") as caught, atomic_directory(tmp_path / "a"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert not isinstance(caught.value, DiskFull)
+
+
+def test_a_lock_is_taken_on_a_file_that_is_open_for_writing(tmp_path, monkeypatch):
+    # Over NFS it is refused otherwise, and the refusal would be taken for a system without locks.
+    flock, modes = fcntl.flock, []
+
+    def record(handle, operation):
+        modes.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+        flock(handle, operation)
+
+    monkeypatch.setattr(provenance.fcntl, "flock", record)
+    with provenance.locked(tmp_path):
+        pass
+    assert modes == [os.O_RDWR]
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path):
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with provenance.locked(tmp_path):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.0005)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is missing"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ('{"curve": [1', "is no whole JSON"),
+        (b"\xff\xfe", "is no whole JSON"),
+    ],
+)
+def test_a_json_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path, content, said):
+    path = tmp_path / "metrics.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        read_json(path, remedy="train it again")
+    assert str(caught.value).startswith(f"{path} {said}")
+    assert str(caught.value).endswith(": train it again")
+
+
 def test_a_directory_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"), atomic_directory(tmp_path / "file" / "draft"):
@@ -189,32 +316,6 @@ def test_what_has_no_lasting_form_has_no_digest(value):
         digest(value)
 
 
-def test_the_code_version_follows_the_source_and_not_the_order_of_modules(tmp_path):
-    def module(name: str) -> types.ModuleType:
-        made = types.ModuleType(name)
-        made.__file__ = str(tmp_path / f"{name}.py")
-        return made
-
-    (tmp_path / "one.py").write_text("x = 1\n")
-    (tmp_path / "two.py").write_text("x = 2\n")
-    before = code_version(module("one"), module("two"))
-    assert before == code_version(module("two"), module("one"))
-    assert before != code_version(module("one"))
-    (tmp_path / "two.py").write_text("x = 3\n")
-    assert before != code_version(module("one"), module("two"))
-
-
-def test_the_code_version_of_a_package_counts_its_modules(tmp_path):
-    package = types.ModuleType("package")
-    package.__file__ = str(tmp_path / "__init__.py")
-    package.__path__ = [str(tmp_path)]
-    (tmp_path / "__init__.py").touch()
-    (tmp_path / "inner.py").write_text("x = 1\n")
-    before = code_version(package)
-    (tmp_path / "inner.py").write_text("x = 2\n")
-    assert before != code_version(package)
-
-
 def test_provenance_is_json_and_names_command_versions_and_threads():
     facts = collect(command=["foredraft", "search"], seed=3)
     assert json.loads(json.dumps(facts)) == facts
@@ -246,6 +347,48 @@ def test_no_password_of_the_command_reaches_provenance(word, monkeypatch):
     facts = collect(command=["foredraft", "search", word])
     assert "hunter2" not in json.dumps(facts)
     assert "***" in facts["command"][2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://team:hun/ter2@host/optuna",
+        "postgresql://team:hun@ter2@host:5432/optuna",
+        "postgresql://team:hun:ter2@host/optuna",
+        "postgresql+psycopg://team:hun%40ter2@host/optuna",
+        "postgresql://team:hun#ter2@host/optuna",
+        "postgresql://team:hun?ter2@host/optuna",
+        "postgresql://host/optuna?user=team&password=hunter2&sslmode=require",
+        "postgresql://me@corp.com:hunter2@host/optuna",
+        "redis://:hunter2@host",
+        "--token hunter2",
+        "--api-key=hun&ter2",
+        "AWS_SECRET_ACCESS_KEY=hun/ter2+x",
+        "aws_access_key_id: AKIAHUNTER2HUNTER2XX",
+        "s3://bucket/runs?id=AKIAHUNTER2HUNTER2XX",
+        "Authorization: Bearer hunter2.abc-def",
+        "curl -H 'authorization: Basic hunter2abc='",
+        '{"password": "hunter2", "user": "team"}',
+        "clone https://ghp_hunter2hunter2hunter2hunter2@github.com/team/repo",
+    ],
+)
+def test_no_secret_is_left_in_a_text(text):
+    told = redacted(text)
+    assert "***" in told
+    assert not any(part in told.lower() for part in ("hun", "ter2"))
+    assert redacted(told) == told, "what was blotted out is blotted out again"
+
+
+def test_what_is_no_secret_of_an_address_is_still_told():
+    told = redacted("postgresql://host/optuna?password=hunter2&sslmode=require")
+    assert told == "postgresql://host/optuna?password=***&sslmode=require"
+    assert redacted("postgresql://team:s3/cret@host/optuna") == "postgresql://team:***@host/optuna"
+
+
+def test_a_secret_that_follows_its_option_is_blotted_out_of_a_command():
+    command = ["foredraft", "search", "a.yaml", "--db-password", "hunter2", "--token", "--resume"]
+    told = collect(command=command)["command"]
+    assert told == [*command[:4], "***", *command[5:]]
 
 
 def test_a_command_without_secrets_is_kept_as_it_is():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from foredraft.data import DataError
 from foredraft.forecast import write_forecast
 from foredraft.search import plan
 from foredraft.study import Study
-from timer_xl import TimerXLConfig
+from timer_xl import TimerXL, TimerXLConfig, checkpoint
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
@@ -255,7 +255,7 @@ def test_a_study_that_exists_is_refused_and_left_as_it_is(storage: Path) -> None
 def test_a_trial_that_fails_is_recorded_with_its_error_and_the_study_goes_on(
     storage: Path,
 ) -> None:
-    # The smaller draft is in the bank, but its weights cannot be read.
+    # The smaller draft is in the bank, but its weights are no numbers.
     acceptance = {"rule": "tolerance", "mse_tol": 0.5}
     dimensions = {
         "scale": {"type": "categorical", "choices": [0.5, 0.75]},
@@ -276,13 +276,14 @@ def test_a_trial_that_fails_is_recorded_with_its_error_and_the_study_goes_on(
     )
     smallest = broken.drafts_of(TimerXLConfig(**MODEL), path=storage)[0]
     with provenance.atomic_directory(
-        drafts.directory_of(smallest, kind="draft", storage=storage)
+        drafts.directory_of(smallest, kind="draft", storage=storage, machine=broken.machine)
     ) as spoilt:
-        (spoilt / "config.json").write_text(json.dumps(asdict(smallest.model)))
+        model = TimerXL(smallest.model)
+        model.load_state_dict({k: v * math.nan for k, v in model.state_dict().items()})
+        checkpoint.save(model, spoilt)
         (spoilt / "metrics.json").write_text('{"curve": []}')
-        (spoilt / "model.safetensors").write_bytes(b"no weights")
     directory = search.run(broken, storage=storage)
     trials = pd.read_parquet(directory / "trials.parquet").set_index("settings.scale")
     assert trials.loc[0.5, "state"] == "failed"
-    assert "safetensors" in trials.loc[0.5, "error"]
+    assert "does not forecast" in trials.loc[0.5, "error"]
     assert trials.loc[0.75, "state"] == "complete"

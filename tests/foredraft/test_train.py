@@ -369,14 +369,14 @@ def test_fine_tuning_is_slow_and_patient_unless_told_otherwise() -> None:
 
 
 def test_equal_trainings_have_one_key_and_others_another(tmp_path: Path) -> None:
-    key = drafts.key_of(training())
-    assert key == drafts.key_of(training())
-    assert key != drafts.key_of(training(seed=1))
-    assert key != drafts.key_of(training(stage(epochs=3)))
+    key = drafts.key_of(training(), machine=Machine())
+    assert key == drafts.key_of(training(), machine=Machine())
+    assert key != drafts.key_of(training(seed=1), machine=Machine())
+    assert key != drafts.key_of(training(stage(epochs=3)), machine=Machine())
 
 
 def test_a_directory_that_was_never_finished_is_trained_again(tmp_path: Path) -> None:
-    half = drafts.directory_of(training(), kind="draft", storage=tmp_path)
+    half = drafts.directory_of(training(), kind="draft", storage=tmp_path, machine=Machine())
     half.mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"cut short")
     path = drafts.obtain(training(), kind="draft", storage=tmp_path, machine=Machine(cpus=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
@@ -45,8 +46,16 @@ class Drafts(Common):
         told = {
             "unused": [{"path": str(path)} for path in unused],
             "bytes": sum(bank.size_of(path) for path in unused),
+            **_kept(self.storage),
             "removed": self.yes,
         }
         if self.yes:
             bank.remove(unused, storage=self.storage)
         return told
+
+
+def _kept(storage: Path) -> Result:
+    """Why every draft is kept, where a study may need any of them."""
+    names = ", ".join(bank.untold(storage))
+    why = f"every draft: {names} has not ended, and only its database tells which ones it needs"
+    return {"kept": why} if names else {}

@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ from foredraft.data.tables import (
     refuse_disorder,
     refuse_missing,
 )
-from foredraft.provenance import atomic_directory, atomic_write, is_complete
+from foredraft.provenance import atomic_directory, atomic_file, atomic_write, is_complete
 
 __all__ = [
     "DATASETS",
@@ -71,7 +70,9 @@ __all__ = [
 
 Missing = Literal["refuse", "interpolate"]
 
-PARSER_VERSION = 1  # of what is kept in the cache: raise it when the same file parses differently
+VERSION = 2
+"""Of all that is made of a file: its parsed form, splits, scaler and windows. Raise it when one of
+them comes out differently: the cache is then made again, and so is every model."""
 DEFAULT_SPLITS = (0.7, 0.2)  # train and test; validation is the rest between them, as in OpenLTM
 CHUNK_CELLS = 2**22  # 16 MiB of float32 at a time where a whole data set is passed over
 
@@ -149,18 +150,13 @@ class Dataset:
             return torch.from_numpy(values_TC)
 
     def _standardise(self, path: Path) -> None:
-        part = path.with_name(f".{path.stem}-{uuid4().hex[:12]}.npy")
         header = {"descr": "<f4", "fortran_order": False, "shape": self.values_TC.shape}
-        try:
-            # Not through a writable map: on a full disk that ends in a bus error.
-            with part.open("wb") as file:
-                np.lib.format.write_array_header_2_0(file, header)
-                for rows in _chunks(self.values_TC, 0, len(self.values_TC)):
-                    scaled_TC = (self.values_TC[rows] - self.mean_C) / self.deviation_C
-                    file.write(scaled_TC.astype("<f4").tobytes())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        # Not through a writable map: on a full disk that ends in a bus error.
+        with atomic_file(path) as file:
+            np.lib.format.write_array_header_2_0(file, header)
+            for rows in _chunks(self.values_TC, 0, len(self.values_TC)):
+                scaled_TC = (self.values_TC[rows] - self.mean_C) / self.deviation_C
+                file.write(scaled_TC.astype("<f4").tobytes())
 
     def windows(self, split: str, *, context: int, horizon: int, stride: int = 1) -> Windows:
         """Every `stride`-th window whose forecast lies in the split, none left out.
@@ -212,7 +208,7 @@ def load(
         return _generated(name, settings=settings, splits=splits)
     path, entry = locate(source)
     content = verified(path, entry=entry)
-    key = f"{content[:16]}-{path.suffix[1:].lower()}-{missing}-{PARSER_VERSION}"
+    key = f"{content[:16]}-{path.suffix[1:].lower()}-{missing}-{VERSION}"
     folder = cache_folder() / "parsed" / key
     if not is_complete(folder):
         _keep(_parse(path, missing=missing), folder=folder)
@@ -309,7 +305,7 @@ def _generated(name: str, *, settings: str, splits: tuple[float, float] | None) 
     parameters = generator.parameters | _parameters(name, settings=settings)
     identity = json.dumps([name, generator.version, parameters], sort_keys=True)
     content = hashlib.sha256(identity.encode()).hexdigest()
-    folder = cache_folder() / "parsed" / f"{content[:16]}-{name}"
+    folder = cache_folder() / "parsed" / f"{content[:16]}-{name}-{VERSION}"
     if not is_complete(folder):
         made = generator.make(**parameters)
         _keep(Table(made.values_TC, made.variates, made.time), folder=folder)

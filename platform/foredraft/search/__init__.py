@@ -27,7 +27,7 @@ from foredraft import claims, drafts, evaluate, provenance
 from foredraft.config import ConfigError, Training
 from foredraft.recipes import RECIPES, recipe
 from foredraft.search import confirm, judging, once, results, warm
-from foredraft.search.machines import concurrency, connect, dashboard, submit
+from foredraft.search.machines import concurrency, connect, dashboard, settled, submit
 from foredraft.search.progress import Bar, Board
 from foredraft.search.searcher import OptunaSearcher, open_record, reported
 from foredraft.search.trial import COORDINATOR, Coordinator, Job
@@ -73,6 +73,7 @@ def run(
         if address := dashboard():
             console.print(f"Ray dashboard: {address}")
         _open_directory(study, directory, replace=replace)
+        study = study.model_copy(update={"machine": settled(study.machine)})
         target = _obtain_target(study, target_training, storage, console)
         _check_drafts(study, target, storage)
         work = submit(
@@ -146,7 +147,7 @@ def _check_drafts(study: Study, target: drafts.Model, storage: Path) -> None:
     """Nothing, where every draft can be built and has its data."""
     study.check_target(target.config)
     for training in study.drafts_of(target.config, path=target.path):
-        drafts.directory_of(training, kind="draft", storage=storage)
+        drafts.directory_of(training, kind="draft", storage=storage, machine=study.machine)
 
 
 def _obtain_target(
@@ -154,8 +155,8 @@ def _obtain_target(
 ) -> drafts.Model:
     if isinstance(training, Path):
         return drafts.open_model(training)
-    path = drafts.directory_of(training, kind="target", storage=storage)
-    if not provenance.is_complete(path):
+    path = drafts.directory_of(training, kind="target", storage=storage, machine=study.machine)
+    if not drafts.is_whole(path):
         console.print(f"training target {path.name}")
         arguments = (training, "target", storage, study.machine)
         ray.get(submit(judging.train_model, *arguments, machine=study.machine, training=True))

@@ -58,6 +58,11 @@ def uses_gpu(machine: Machine) -> bool:
     return bool(ray.cluster_resources().get("GPU"))
 
 
+def settled(machine: Machine) -> Machine:
+    """The machine with `use_gpu` said, so that driver and tasks have one key for a model."""
+    return machine.model_copy(update={"use_gpu": uses_gpu(machine)})
+
+
 def devices(machine: Machine) -> list[Device]:
     """The kinds of device on which the study may run, as far as they are there now."""
     if not uses_gpu(machine):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from foredraft import data, drafts, provenance, train
-from foredraft.config import Stage, Training
+from foredraft.config import Machine, Stage, Training
 from foredraft.search import target_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.study import Study
@@ -34,8 +34,8 @@ def of(study: Study, *, storage: Path) -> Plan:
     target = target_of(study, storage)
     if isinstance(target, Training):
         architecture = target.model
-        path = drafts.directory_of(target, kind="target", storage=storage)
-        first = [_line(target, kind="target", storage=storage)]
+        path = drafts.directory_of(target, kind="target", storage=storage, machine=study.machine)
+        first = [_line(target, kind="target", storage=storage, machine=study.machine)]
     else:
         architecture, path, first = drafts.open_model(target).config, target, []
     study.check_target(architecture)
@@ -46,12 +46,22 @@ def of(study: Study, *, storage: Path) -> Plan:
             torch.manual_seed(0)  # its answers, of no use but cached, are the same every time
             checkpoint.save(TimerXL(architecture), stand_in)
         planned = [
-            _line(training, kind="draft", storage=storage, stand_in=stand_in)
+            _line(
+                training,
+                kind="draft",
+                storage=storage,
+                machine=study.machine,
+                stand_in=stand_in,
+            )
             for training in trainings
         ]
     taught = any(_is_taught(training) for training in trainings)
     return {
-        "study": study.model_dump(mode="json", exclude={"target", "draft"}),
+        "study": {
+            **study.model_dump(mode="json", exclude={"target", "draft"}),
+            # A password in it is not anybody's to read.
+            "database": study.database and provenance.redacted(study.database),
+        },
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
         "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
@@ -70,7 +80,12 @@ def _is_taught(training: Training) -> bool:
 
 
 def _line(
-    training: Training, *, kind: drafts.Kind, storage: Path, stand_in: Path | None = None
+    training: Training,
+    *,
+    kind: drafts.Kind,
+    storage: Path,
+    machine: Machine,
+    stand_in: Path | None = None,
 ) -> Plan:
     """One line of the plan: a model, whether it is in the bank, and what training it costs.
 
@@ -79,8 +94,12 @@ def _line(
     """
     waits = _is_taught(training) and not provenance.is_complete(Path(str(training.target)))
     timed = training.model_copy(update={"target": str(stand_in)}) if waits else training
-    path = None if waits else drafts.directory_of(training, kind=kind, storage=storage)
-    known = path is not None and provenance.is_complete(path)
+    path = (
+        None
+        if waits
+        else drafts.directory_of(training, kind=kind, storage=storage, machine=machine)
+    )
+    known = path is not None and drafts.is_whole(path)
     return {
         "key": path.name if path else None,
         **{name: getattr(training.model, name) for name in ARCHITECTURE},

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import ray
 from ray import tune
 
-from foredraft import drafts, provenance
+from foredraft import bank, drafts, provenance
 from foredraft.config import Evaluation, Training
 from foredraft.search import judging
 from foredraft.search.machines import HEAD, claims
@@ -99,8 +99,9 @@ class Coordinator(tune.Trainable):
     def _obtain(self, training: Training) -> Path:
         """The draft, trained by a task of its own if nobody has it."""
         storage, machine = self.job.storage, self.job.study.machine
-        path = drafts.directory_of(training, kind="draft", storage=storage)
-        if not provenance.is_complete(path):
+        path = drafts.directory_of(training, kind="draft", storage=storage, machine=machine)
+        bank.note(path.name, study=storage / "studies" / self.job.study.name)
+        if not drafts.is_whole(path):
             arguments = (training, "draft", storage, machine)
             self._once(path.name, judging.train_model, *arguments, training=True)
         return path

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from foredraft.config import Machine, Training
 from foredraft.train.journal import Journal, following
 from foredraft.train.learner import Diverged, Learner
-from foredraft.train.needs import checked, datasets
+from foredraft.train.needs import Datasets, checked, datasets
 from foredraft.train.runs import (
     FILE,
     LocalRun,
@@ -37,6 +37,7 @@ from timer_xl import TimerXL, checkpoint
 
 __all__ = [
     "Begun",
+    "Datasets",
     "Diverged",
     "Examine",
     "LocalRun",
@@ -55,6 +56,10 @@ __all__ = [
     "use_threads",
     "uses_gpu",
 ]
+
+VERSION = 1
+"""Of what a training makes of its lessons. Raise it when the same training would give other
+weights: loop, lessons, losses, optimiser, schedule. Every model is then trained anew."""
 
 Log = Callable[[Row], None]
 """Called after every epoch with its row of the training curve."""
@@ -120,8 +125,8 @@ def train(
         model.load_state_dict(checkpoint.load(begun.weights).state_dict())
         curve = list(begun.curve)
     state = run.resume()
-    if state and begun and state["stage"] < begun.stages:
-        state = None  # from before somebody else trained those stages
+    if begun and state and state["stage"] < begun.stages:
+        state = None  # of a stage whose end, and with it its whole curve, is there by now
     if state:
         curve = list(state["curve"])
     for index in range(begun.stages if begun else 0, len(training.stages)):

@@ -20,9 +20,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from foredraft import provenance
 from foredraft.config import Training
-from foredraft.train import losses
+from foredraft.train import losses, teacher
 from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.train.needs import Datasets
 from foredraft.train.runs import Row, Run, State
@@ -242,4 +241,4 @@ def _teacher(training: Training, run: Run) -> Teacher:
     assert training.target is not None, "a training with a distill stage has a target"
     path = Path(training.target)
     target = checkpoint.load(path).to(run.device)
-    return Teacher(target, provenance.file_digest(path / checkpoint.WEIGHTS), str(path))
+    return Teacher(target, teacher.digest_of(path), str(path))

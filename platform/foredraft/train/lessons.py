@@ -78,7 +78,7 @@ class Source(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """A target that answers."""
+    """A target that answers, and the digest of what it is."""
 
     target: TimerXL
     digest: str

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from foredraft.config import ConfigError, Machine
+from foredraft.provenance import atomic_file
 from timer_xl import TimerXL
 
 State = dict[str, Any]
@@ -65,16 +66,22 @@ class LocalRun:
         return _newest_complete(reversed(self._checkpoints()), device=self.device)
 
     def save(self, state: State, *, row: Row) -> None:
-        """Write the checkpoint under a temporary name, give it its own, drop the oldest."""
+        """Write the checkpoint as a whole, drop the oldest.
+
+        Another process may be training the same, after a lease that was lost: it may save beside
+        us, and remove the folder when it ends.
+        """
         path = self.directory / f"checkpoint-{len(state['curve']):06d}.pt"
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            self._write(path, state)
+        except FileNotFoundError:
+            self._write(path, state)
         for old in self._checkpoints()[:-KEPT]:
-            old.unlink()
+            old.unlink(missing_ok=True)
+
+    def _write(self, path: Path, state: State) -> None:
+        with atomic_file(path) as file:
+            torch.save(state, file)
 
     def _checkpoints(self) -> list[Path]:
         """Oldest first."""

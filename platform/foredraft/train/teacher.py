@@ -30,18 +30,30 @@ import timer_xl
 from foredraft import data, provenance
 from foredraft.config import ConfigError
 from foredraft.data.registry import cache_folder
-from timer_xl import ContextPolicy, Engine, Normalisation, TimerXL, TimerXLConfig, rollout
+from timer_xl import (
+    ContextPolicy,
+    Engine,
+    Normalisation,
+    TimerXL,
+    TimerXLConfig,
+    checkpoint,
+    rollout,
+)
 
 # The answers do not depend on how many windows are asked about together.
 BATCH = 64
 FILE = "answers.npy"
+
+VERSION = 1
+"""Of the answers: raise it when the same target would answer the same windows differently. What
+was learnt from them is then learnt anew."""
 
 
 class Asking(NamedTuple):
     """How a target is asked, and who it is."""
 
     digest: str
-    """of the target's weights"""
+    """of the target: its architecture and weights"""
     ahead: int
     """patches of the rollout that are kept"""
     policy: ContextPolicy
@@ -90,7 +102,7 @@ def ask(
         "source": source,
         "starts": windows.starts_W.tolist(),
         "variates": None if variates_WV is None else variates_WV.tolist(),
-        "code": provenance.code_version(timer_xl),
+        "versions": [timer_xl.VERSION, data.VERSION, VERSION],
     }
     folder = cache_folder() / "answers" / provenance.digest(facts)
     if provenance.is_complete(folder):
@@ -112,6 +124,12 @@ def ask(
                     about=about,
                 )
     return Answers(folder / FILE)
+
+
+def digest_of(target: Path) -> str:
+    """16 hex digits of who a target is: its architecture and its weights, wherever they lie."""
+    files = (target / checkpoint.CONFIG, target / checkpoint.WEIGHTS)
+    return provenance.digest([provenance.file_digest(file) for file in files])
 
 
 def _shape(

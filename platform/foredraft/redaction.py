@@ -1,0 +1,43 @@
+"""What is nobody's to read: passwords, tokens and keys, blotted out before a text is shown or kept.
+
+redacted("postgresql://team:hunter2@host/optuna")      # postgresql://team:***@host/optuna
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Over-careful rather than not enough: all that may be a password goes, up to the last @ of a word.
+_URL_PASSWORD = re.compile(r"(://[^\s:/]*):\S+@")
+_SECRET_NAME = (
+    r"[\w-]*(?:password|passwd|passphrase|secret|token|credential|authorization|signature"
+    r"|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*"
+)
+# `secret_key=value`, `"token": "value"`; in an address another parameter may follow.
+_NAMED_SECRET = re.compile(
+    rf"(?i)({_SECRET_NAME}[\"']?\s*[=:]\s*)(?!\*{{3}}(?:\W|$))"
+    r"(?:\"[^\"]*\"|'[^']*'|(?:[^\s&]|&(?![\w.-]+=))+)"
+)
+_SECRET_OPTION = re.compile(rf"(?i)(--{_SECRET_NAME})\s+(?!-)\S+")
+_BEARER = re.compile(r"(?i)\b(bearer|authorization[\"']?\s*[:=]\s*[\"']?\w+)\s+[\w.~+/=-]{6,}")
+# Keys that tell what they are: of AWS, GitHub, Hugging Face.
+_KNOWN_KEY = re.compile(
+    r"\b(?:A[KS]IA[A-Z0-9]{16}|gh[a-z]_\w{20,}|github_pat_\w{20,}|hf_[A-Za-z0-9]{20,})\b"
+)
+
+
+def redacted(text: str) -> str:
+    """`text` with passwords in addresses, and secrets, tokens and keys, replaced by ***."""
+    text = _BEARER.sub(r"\1 ***", _URL_PASSWORD.sub(r"\1:***@", text))
+    text = _SECRET_OPTION.sub(r"\1 ***", _NAMED_SECRET.sub(r"\1***", text))
+    return _KNOWN_KEY.sub("***", text)
+
+
+def redacted_words(words: Sequence[str]) -> list[str]:
+    """The words of a command: a secret may be the one after its option."""
+    told = []
+    for before, word in zip(["", *words], words, strict=False):
+        follows = re.fullmatch(rf"(?i)--?{_SECRET_NAME}", before) and not word.startswith("--")
+        told.append("***" if follows else redacted(word))
+    return told

@@ -1,6 +1,7 @@
 """How fast decoding is: target alone, speculation, and the common loop, in turn on one machine.
 
-    rows = bench(BenchPlan(preset="t2", scales=(0.7,), batches=(1,), dtypes=("bf16",)))
+    plan = BenchPlan(scales=(0.7,), batches=(1,), dtypes=("bf16",), acceptances=(0.9,))
+    rows = bench(plan, random_subject("t2", plan), device=torch.device("cpu"), scales=plan.scales)
 
 Every row of the grid calibrates the passes, predicts, and then times target alone and speculation
 in interleaved pairs on the same contexts. With random weights and a forced acceptance it measures

@@ -5,11 +5,12 @@ Complete trainings by name are in `foredraft.recipes`; a study (`foredraft.study
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from timer_xl import ContextPolicy, InvalidInput, TimerXLConfig
 
@@ -26,12 +27,17 @@ class ConfigError(InvalidInput):
     """A user's mistake in a configuration: one line that names field, value and remedy."""
 
 
+class Stopped(RuntimeError):
+    """What ended before its time, and why, in one line; what was reported or saved is kept."""
+
+
 class Settings(BaseModel):
     """A frozen part of a configuration; an unknown key is an error, and so is infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+T = TypeVar("T")
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -202,26 +208,38 @@ class Evaluation(Settings):
     """what to do about missing cells: refuse the data, or interpolate linearly in time"""
 
 
-def validated(kind: type[SettingsT], content: dict[str, Any], *, source: str) -> SettingsT:
-    """`content` as a `kind`, or one line that says where it is wrong.
+def validated(kind: type[T], content: Any, *, source: str) -> T:
+    """`content` as a `kind`, a part of a configuration; or one line that says where it is wrong.
 
     Raises:
         ConfigError: names the source, the field, its value and what is wrong with it.
     """
     try:
-        return kind.model_validate(content)
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part not in _UNION_TAGS)
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
+        message = complaint(first)
+        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             message = f"is not known; {_closest(field, kind)}"
-        elif first["type"] == "missing":
+        elif first["type"].startswith("missing"):
             message = "is missing"
         elif field and not isinstance(first["input"], dict):
             # A part of the tree as a whole tells its fields itself.
-            message = f"is {first['input']!r}: {message}"
+            message = f"is {_short(first['input'])}: {message}"
         raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
+
+
+def complaint(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, of one error that pydantic tells."""
+    message: str = error["msg"]
+    return message.removeprefix("Value error, ").replace("Input should", "it should")
+
+
+def _short(value: Any) -> str:
+    """A value as it stands in a message: no number or list of hundreds of digits."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def named(table: Mapping[str, Callable[[], SettingsT]], name: str, *, what: str) -> SettingsT:
@@ -237,12 +255,14 @@ def named(table: Mapping[str, Callable[[], SettingsT]], name: str, *, what: str)
 
 # Pydantic puts the chosen member of a union into an error's path; a reader does not write these.
 _UNION_TAGS = {"Training", "str", "float", "int", "categorical"}
+_LONGEST = 120
 
 
-def _closest(field: str, kind: type[Settings]) -> str:
-    parts = (kind, *_descendants(Settings))
-    names = sorted({name for part in parts for name in part.model_fields})
-    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], names, n=1)
+def _closest(field: str, kind: type[Any]) -> str:
+    names = {name for part in _descendants(Settings) for name in part.model_fields}
+    if dataclasses.is_dataclass(kind):
+        names = {known.name for known in dataclasses.fields(kind)}
+    near = difflib.get_close_matches(field.rsplit(".", 1)[-1], sorted(names), n=1)
     return f"did you mean {near[0]}?" if near else "remove it"
 
 

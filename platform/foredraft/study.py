@@ -27,6 +27,7 @@ from foredraft.config import (
     Positive,
     Settings,
     Stage,
+    Stopped,
     Training,
     validated,
 )
@@ -54,7 +55,7 @@ DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *ACCEPTANCE_DIMENSIONS)
 SWEEP = 201
 
 
-class StudyStopped(RuntimeError):
+class StudyStopped(Stopped):
     """A study that ended before its last trial, and why; what was reported is kept."""
 
 

@@ -475,14 +475,14 @@ def test_files_of_another_dialect_are_refused_in_one_line(tmp_path):
     frame().to_csv(tmp_path / "semicolon.csv", sep=";", index=False)
     assert "separated by ';'" in complaint("semicolon.csv")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3\n")
-    assert "cannot be read as csv" in complaint("ragged.csv")
+    assert "line 3 has 3 fields, those before it 2" in complaint("ragged.csv")
     for rows in ("1,2,3\n4,5,6\n", "1,2,3\n4,5,6\n9,5,6\n", "2024-01-01,2,3\n2024-01-02,5,6\n"):
         (tmp_path / "wider.csv").write_text("a,b\n" + rows)
         assert "more fields than the header" in complaint("wider.csv")
     (tmp_path / "latin.csv").write_bytes("Höhe,b\n1,2\n".encode("latin-1"))
-    assert "cannot be read as csv" in complaint("latin.csv")
+    assert "not text in UTF-8 (byte 0xf6); save it as UTF-8" in complaint("latin.csv")
     (tmp_path / "fake.parquet").write_text("date,a\n")
-    assert "cannot be read as parquet" in complaint("fake.parquet")
+    assert "fake.parquet is no readable parquet file; write it anew" in complaint("fake.parquet")
 
 
 # Missing values

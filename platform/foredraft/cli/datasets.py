@@ -30,6 +30,8 @@ class Data(Common):
     def run(self) -> Result:
         """The catalogue, the file fetched, or what a file holds."""
         if self.action == "list":
+            if self.name is not None:
+                raise ConfigError(f"data list takes no name: {self.name!r} has no effect")
             return {"datasets": data.catalogue()}
         if self.name is None:
             raise ConfigError(f"data {self.action}: give a name or a path")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foredraft.cli.common import STDERR, Common, Result
-from foredraft.cli.training import say_epoch
-from foredraft.config import Machine
+from foredraft.cli.training import Workers, say_epoch
+from foredraft.config import Count, Machine
 from foredraft.ladders import ladder_of
 
 
@@ -24,9 +24,9 @@ class Progression(Common):
     """name of a ladder"""
     target: str | None = None
     """key, beginning of a key, or directory of a trained target, instead of the ladder's own"""
-    windows: int | None = None
+    windows: Count | None = None
     """windows that judge each rung, instead of the ladder's own number"""
-    workers: int = 0
+    workers: Workers = 0
     """processes of each training under Ray Train; 0 trains in this one"""
 
     def run(self) -> Result:

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from foredraft import drafts, evaluate, timing, train
-from foredraft.cli.common import STDERR, Common, Result, rule_of
-from foredraft.config import ConfigError, Evaluation, Machine, validated
+from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
+from foredraft.config import (
+    ConfigError,
+    Count,
+    Evaluation,
+    Machine,
+    Missing,
+    Positive,
+    validated,
+)
 from timer_xl import ContextPolicy, checkpoint
 
 if TYPE_CHECKING:
@@ -29,24 +37,27 @@ class Evaluate(Common):
     draft: str
     data: str
     split: Literal["train", "validation", "test"] = "test"
-    horizon: int = 720
-    windows: int | None = 64
+    horizon: Count = 720
+    windows: Count | None = 64
     """windows of the split, evenly spaced; None for every one"""
-    batch: int = 1
+    batch: Count = 1
     """forecasts decoded together when timed"""
     context_policy: Literal["sliding", "cached"] = "sliding"
     renorm_every: int = 0
     dtype: Literal["fp32", "bf16"] = "fp32"
-    missing: Literal["refuse", "interpolate"] = "refuse"
-    acceptance: tuple[str, ...] = ("rule=tolerance", "mse_tol=0.01")
-    """fields of the acceptance rule, each field=value"""
-    pairs: int = 20
+    missing: Missing = "refuse"
+    """what to do about missing cells"""
+    acceptance: Words = ()
+    """fields of the acceptance rule, each field=value; by default rule=tolerance mse_tol=0.01"""
+    pairs: Count = 20
     """timed pairs of target alone and speculation"""
 
     def run(self) -> Result:
         """The metrics of the pair, and of each model alone."""
         storage = self.storage
         rule = rule_of(self.acceptance)
+        if rule.adapt:
+            raise ConfigError("--acceptance adapt=true: what it gains is told by bench --adapt")
         evaluation = Evaluation(
             data=self.data,
             split=self.split,
@@ -111,19 +122,22 @@ class Bench(Common):
     draft: str | None = None
     data: str | None = None
     """whose test windows a trained pair forecasts"""
+    missing: Missing = "refuse"
+    """what to do about missing cells in them"""
     preset: Literal["t1", "t2", "t4"] | None = None
     """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024"""
     random_weights: bool = False
     """give the preset random weights; needs --force-acceptance"""
     scale: str = "0.7"
     """of drafts of random weights"""
-    patches_out: int = 7
+    patches_out: Count = 7
     """patches that one pass of such a draft emits"""
     lookahead: str = "7"
     force_acceptance: str | None = None
     """accept each proposal with this probability, whatever it is"""
-    acceptance: tuple[str, ...] = ("rule=tolerance", "mse_tol=0.01")
-    """fields of the acceptance rule, each field=value, where none is forced"""
+    acceptance: Words = ()
+    """fields of the acceptance rule, each field=value, where none is forced; by default
+    rule=tolerance mse_tol=0.01"""
     batch: str = "1,16,64"
     horizon: str = "720"
     dtype: str = "fp32"
@@ -138,8 +152,8 @@ class Bench(Common):
     """quantise the draft's weights to 8 bits (CPU)"""
     reference: bool = False
     """time the common rolling loop too"""
-    pairs: int = 20
-    seconds: float = 60.0
+    pairs: Count = 20
+    seconds: Positive = 60.0
     """after which a row begins no further pair, but for the first three"""
 
     def run(self) -> Result:
@@ -199,7 +213,11 @@ class Bench(Common):
             for reference, kind in _kinds(self.target, self.draft)
         )
         evaluation = Evaluation(
-            data=self.data, split="test", horizon=max(plan.horizons), windows=max(plan.batches)
+            data=self.data,
+            split="test",
+            horizon=max(plan.horizons),
+            windows=max(plan.batches),
+            missing=self.missing,
         )
         windows = evaluate.draw_windows(evaluation, target.config)
         return bench.Subject(lambda _: (target, draft), windows.context_WTC), (None,)

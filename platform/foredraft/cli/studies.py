@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from tyro.conf import Positional
 
 from foredraft.cli.common import STDERR, Common, Result, show
-from foredraft.config import ConfigError, validated
+from foredraft.config import ConfigError, Count, Missing, validated
 from foredraft.study import Study, read_study
 
 
@@ -29,7 +30,7 @@ class Search(Common):
 
     study: Positional[Path]
     """a study's YAML file"""
-    trials: int | None = None
+    trials: Count | None = None
     """instead of the study's own number"""
     name: str | None = None
     """instead of the study's own: the same search again, beside the first"""
@@ -138,18 +139,17 @@ class Forecast(Common):
     """CSV or Parquet file, or a data set's name; its last rows are the context"""
     out: Path
     """.csv or .parquet: time, variate, mean, and q10, q50, q90 where the rule samples"""
-    horizon: int | None = None
+    horizon: Count | None = None
     """time steps; by default the study's"""
-    missing: Literal["refuse", "interpolate"] = "refuse"
-    samples: int = 100
+    missing: Missing = "refuse"
+    """what to do about missing cells"""
+    samples: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     """forecasts drawn, where the rule samples"""
 
     def run(self) -> Result:
         """Where the forecast is, and how it came about."""
         from foredraft import forecast
 
-        if self.samples < 2:
-            raise ConfigError(f"samples is {self.samples}: quantiles need at least 2")
         with STDERR.status("forecasting") as status:
             return forecast.write_forecast(
                 self.recipe,

@@ -6,14 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, subcommand
+from pydantic import Field
+from tyro.conf import Positional, UseAppendAction, subcommand
 
 from foredraft import drafts, train
-from foredraft.cli.common import STDERR, Common, Result, assignment
-from foredraft.config import ConfigError, Machine, Training, validated
+from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
+from foredraft.config import (
+    ConfigError,
+    Count,
+    Machine,
+    Missing,
+    StageName,
+    Training,
+    validated,
+)
 from foredraft.examine import Examiner
 from foredraft.recipes import recipe
 from timer_xl import checkpoint
+
+Workers = Annotated[int, Field(ge=0, le=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +40,16 @@ class TrainTarget(Common):
 
     recipe: str
     """name of a recipe"""
-    set: tuple[str, ...] = ()
-    """changes to the recipe, each field=value"""
-    workers: int = 0
+    set: Words = ()
+    """changes to the recipe, each field=value, such as stages.0.epochs=5"""
+    missing: Missing = "refuse"
+    """what to do about missing cells in the data of every stage"""
+    workers: Workers = 0
     """processes under Ray Train; 0 trains in this one"""
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
-        training = _changed(recipe(self.recipe), self.set, seed=self.seed)
+        training = _changed(recipe(self.recipe), self.set, seed=self.seed, missing=self.missing)
         return _train(training, kind="target", workers=self.workers, storage=self.storage)
 
 
@@ -55,58 +68,52 @@ class TrainDraft(Common):
 
     target: str
     """key, beginning of a key, or directory of a trained target"""
-    scale: float
+    scale: Annotated[float, Field(gt=0, le=1)]
     """of the target's width, heads and layers"""
-    stages: tuple[Literal["scratch", "pretrain", "finetune", "distill"], ...]
-    """in order; each starts from the one before"""
-    data: tuple[str, ...]
-    """one word per stage: a data set, or several as name:weight,name:weight"""
-    patches_out: int = 1
+    stages: UseAppendAction[tuple[tuple[StageName, ...], ...]] = ()
+    """needed: in order; each starts from the one before"""
+    data: Words = ()
+    """needed, one word per stage: a data set, or several as name:weight,name:weight"""
+    patches_out: Count = 1
     """patches that one pass emits"""
     variance: bool = False
     """whether the draft has a log-variance head, trained by its likelihood"""
-    set: tuple[str, ...] = ()
+    set: Words = ()
     """changes to the training, each field=value, such as stages.0.epochs=5"""
-    workers: int = 0
+    missing: Missing = "refuse"
+    """what to do about missing cells in the data of every stage"""
+    workers: Workers = 0
     """processes under Ray Train; 0 trains in this one"""
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
-        if len(self.stages) != len(self.data):
+        names, words = [name for given in self.stages for name in given], flat(self.data)
+        if not names or len(names) != len(words):
             raise ConfigError(
-                f"data names {len(self.data)} sets for {len(self.stages)} stages: one per stage"
+                f"--data names {len(words)} data sets for the {len(names)} of --stages: "
+                "name at least one stage, and one for each"
             )
         target = drafts.find(self.target, kind="target", storage=self.storage).resolve()
-        stages = zip(self.stages, self.data, strict=True)
         content = {
             "model": drafts.open_model(target).config.scaled(
                 self.scale, patches_out=self.patches_out, variance=self.variance
             ),
             "stages": [
                 {"name": name, "data": _sources(word), "loss": "nll" if self.variance else "mse"}
-                for name, word in stages
+                for name, word in zip(names, words, strict=True)
             ],
             "target": str(target),
         }
         training = validated(Training, content, source="train draft")
-        training = _changed(training, self.set, seed=self.seed)
+        training = _changed(training, self.set, seed=self.seed, missing=self.missing)
         return _train(training, kind="draft", workers=self.workers, storage=self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainVerb:
+class Train:
     """Train a target or a draft."""
 
     kind: Annotated[TrainTarget, subcommand("target")] | Annotated[TrainDraft, subcommand("draft")]
-
-    @property
-    def json(self) -> bool:
-        """As the chosen kind has it."""
-        return self.kind.json
-
-    def run(self) -> Result:
-        """What the chosen training gives."""
-        return self.kind.run()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +194,20 @@ def say_epoch(row: train.Row) -> None:
     )
 
 
-def _changed(training: Training, changes: tuple[str, ...], *, seed: int | None) -> Training:
-    """The training with fields set by `a.b=value`."""
+def _changed(training: Training, changes: Words, *, seed: int | None, missing: str) -> Training:
+    """The training with its seed, its way with missing cells, and fields set by `a.b=value`.
+
+    Raises:
+        ConfigError: a field does not exist, is set twice, or has no use for its value.
+    """
     tree: dict[str, Any] = training.model_dump(mode="json")
     if seed is not None:
         tree["seed"] = seed
-    for change in changes:
-        path, value = assignment(change)
+    if missing != "refuse":
+        tree["stages"] = [{**stage, "missing": missing} for stage in tree["stages"]]
+    fields = dict(assignments(flat(changes), flag="--set"))
+    _refuse_overlap(fields, seed=seed)
+    for path, value in fields.items():
         *parents, last = path.split(".")
         branch: Any = tree
         try:
@@ -201,5 +215,15 @@ def _changed(training: Training, changes: tuple[str, ...], *, seed: int | None) 
                 branch = branch[int(part) if isinstance(branch, list) else part]
             branch[int(last) if isinstance(branch, list) else last] = value
         except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise ConfigError(f"--set {change}: {path} does not exist") from error
+            raise ConfigError(f"--set {path}: that field does not exist; correct it") from error
     return validated(Training, tree, source="--set")
+
+
+def _refuse_overlap(fields: dict[str, Any], *, seed: int | None) -> None:
+    """Nothing; raises where two settings are about one field, so that their order would matter."""
+    for path in fields:
+        for part in fields:
+            if part.startswith(f"{path}."):
+                raise ConfigError(f"--set {part} is a part of {path}, which is set too: keep one")
+    if seed is not None and "seed" in fields:
+        raise ConfigError(f"--seed {seed} and --set seed={fields['seed']}: keep one")

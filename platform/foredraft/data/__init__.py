@@ -6,7 +6,9 @@
     windows = made.windows("train", context=672, horizon=96)
     x_BLC = windows.batch(torch.randint(len(windows), (32,)))
 
-    foredraft data list | fetch ETTh1 | check load.csv
+    foredraft data list
+    foredraft data fetch ETTh1
+    foredraft data check load.csv
 
 Shapes: B batch, T rows (time steps) of a data set, L time steps of a window, C variates, V variates
 drawn, W windows.

@@ -3,7 +3,7 @@
 A generator is a pure function of its parameters and its seed; `version` is part of the data set's
 digest, so a change here never passes for the old data.
 
-    foredraft train target --set data.source=synthetic-load
+    foredraft train target --recipe demo --set stages.0.data=synthetic-load
     load("synthetic-load:rows=2000,variates=4,seed=3")
 
 Shapes: T time steps, C variates, F shared factors.

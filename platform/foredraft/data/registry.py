@@ -205,6 +205,15 @@ def locate(source: str) -> tuple[Path, Published | None]:
     )
 
 
+def file_of(source: str) -> Path | None:
+    """The file of a name or a path; None where a generator makes the data.
+
+    Raises:
+        DataError: the file is not there.
+    """
+    return None if source.partition(":")[0] in GENERATORS else locate(source)[0]
+
+
 def _find(file: str) -> Path | None:
     folder = data_folder()
     places = [folder / file, *sorted(folder.glob(f"*/{file}"))]

@@ -127,10 +127,7 @@ def refuse_disorder(time: pd.DatetimeIndex, *, path: Path) -> None:
 
 def _frame(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise DataError(f"{path}: suffix {path.suffix!r} is none of {', '.join(FORMATS)}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
+    _refuse_other_formats(path, suffix)
     try:
         if suffix == ".parquet":
             frame = pd.read_parquet(path)
@@ -142,10 +139,59 @@ def _frame(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path}: rows have more fields than the header; name every column"
         ) from error
-    except (ValueError, OSError) as error:  # parser, encoding and Arrow errors are ValueErrors
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(f"{path} cannot be read as {suffix[1:]}: {reason}") from error
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path} is not text in UTF-8 (byte 0x{byte:02x}); save it as UTF-8"
+        ) from error
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: {_parser_trouble(error)}") from error
+    except OSError as error:
+        if error.strerror is None:  # Arrow's own
+            raise DataError(f"{path} is no readable Parquet file; write it anew") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # Arrow's are ValueErrors too
+        raise DataError(f"{path} is no readable {suffix[1:]} file; write it anew") from error
     return _with_plain_index(frame, path=path)
+
+
+def _refuse_other_formats(path: Path, suffix: str) -> None:
+    """Nothing; raises where the name, or the first bytes, are those of another kind of file."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise DataError(f"{path} is empty")
+    for magic, (what, remedy) in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise DataError(f"{path} is {what}; {remedy}")
+    if suffix not in FORMATS:
+        raise DataError(
+            f"{path}: suffix {path.suffix!r} is none of {', '.join(FORMATS)}; "
+            "write the table as one of these"
+        )
+
+
+_UNPACK = "unpack it and give what was in it"
+_OTHER_FORMATS = {
+    b"\x1f\x8b": ("compressed by gzip", _UNPACK),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
+    b"BZh": ("compressed by bzip2", _UNPACK),
+    b"\xfd7zX": ("compressed by xz", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", _UNPACK),
+    b"\xff\xfe": ("text in UTF-16", "save it as UTF-8"),
+    b"\xfe\xff": ("text in UTF-16", "save it as UTF-8"),
+}
+
+
+def _parser_trouble(error: pd.errors.ParserError) -> str:
+    """What the parser stumbled over; its own rows count the header, and from 0 or 1."""
+    text = str(error)
+    if fields := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text):
+        expected, line, seen = fields.groups()
+        return f"line {line} has {seen} fields, those before it {expected}; write one per column"
+    if quote := re.search(r"EOF inside string starting at row (\d+)", text):
+        return f"the quotation mark in row {quote.group(1)} is never closed; close or remove it"
+    return "its rows are no table of comma-separated fields; write it anew"
 
 
 def _delimited(path: Path, *, header: int | None) -> pd.DataFrame:
@@ -160,6 +206,10 @@ def _delimited(path: Path, *, header: int | None) -> pd.DataFrame:
 def _with_plain_index(frame: pd.DataFrame, *, path: Path) -> pd.DataFrame:
     """The frame with its rows numbered, after the ways in which a file misleads the reader."""
     if isinstance(frame.index, pd.DatetimeIndex):
+        if frame.index.name in frame.columns:
+            raise DataError(
+                f"{path}: index and a column are both named {frame.index.name!r}; rename one"
+            )
         return frame.reset_index()
     if path.suffix.lower() == ".parquet":
         return frame.reset_index(drop=True)
@@ -209,7 +259,10 @@ def _numbers(column: pd.Series, *, label: str) -> np.ndarray:
     """The column as float32 with NaN for missing cells."""
     if types.is_datetime64_any_dtype(column):
         raise DataError(f"{label} holds times; only the first column may")
-    numbers = pd.to_numeric(column, errors="coerce")
+    try:
+        numbers = pd.to_numeric(column, errors="coerce")
+    except OverflowError:  # a whole number beyond every float, which as text reads as infinite
+        numbers = pd.to_numeric(column.astype(str), errors="coerce")
     bad = np.flatnonzero(numbers.isna() & column.notna())
     if bad.size:
         raise DataError(

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from foredraft.config import Training
+from foredraft.config import Stopped, Training
 from foredraft.train import losses, teacher
 from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.train.needs import Datasets
@@ -30,7 +30,7 @@ from timer_xl import TimerXL, checkpoint
 from timer_xl.model import Dropout, Prediction
 
 
-class Diverged(RuntimeError):
+class Diverged(Stopped):
     """A training whose loss is no number any more: one line that names stage, epoch and remedy."""
 
 

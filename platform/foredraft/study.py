@@ -9,14 +9,13 @@ so that a study which starts can also end.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from foredraft import places, rules
 from foredraft.config import (
     ConfigError,
     Count,
@@ -31,7 +30,8 @@ from foredraft.config import (
     Training,
     validated,
 )
-from foredraft.dimensions import Dimension, FloatDimension
+from foredraft.dimensions import Dimension, by_dependency, combinations
+from foredraft.files import read_mapping
 from timer_xl import Acceptance, ContextPolicy, TimerXLConfig
 
 OBJECTIVES = {
@@ -48,11 +48,7 @@ OBJECTIVES = {
 # What a dimension may be called: of the draft, of how both models read, and of the rule.
 DRAFT_DIMENSIONS = ("scale", "stages", "patches_out")
 POLICY_DIMENSIONS = ("context_policy", "renorm_every")
-ACCEPTANCE_DIMENSIONS = tuple(field.name for field in dataclasses.fields(Acceptance))
-DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *ACCEPTANCE_DIMENSIONS)
-
-# Scales tried to find out which architectures a continuous range of them can lead to.
-SWEEP = 201
+DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *rules.FIELDS)
 
 
 class StudyStopped(Stopped):
@@ -125,6 +121,13 @@ class Study(Settings):
     seed: int = 0
     machine: Machine = Machine()
 
+    @field_validator("dimensions")
+    @classmethod
+    def _in_an_order_that_can_be_drawn(
+        cls, dimensions: dict[str, Dimension]
+    ) -> dict[str, Dimension]:
+        return by_dependency(dimensions)
+
     @model_validator(mode="after")
     def _holds_together(self) -> Study:
         self._check_objectives()
@@ -145,7 +148,6 @@ class Study(Settings):
             raise ValueError(f"objectives are {', '.join(self.objectives)}: name each once")
 
     def _check_dimensions(self) -> None:
-        before: list[str] = []
         for name, dimension in self.dimensions.items():
             if name not in DIMENSIONS:
                 raise ValueError(
@@ -159,25 +161,26 @@ class Study(Settings):
                     "fix it instead"
                 )
             for parent, values in dimension.when.items():
-                self._check_condition(name, parent, values, before=before)
-            before.append(name)
+                self._check_condition(name, parent, values)
         self._check_draft_dimensions()
         self._check_policy_dimensions()
 
-    def _check_condition(
-        self, name: str, parent: str, values: list[Any], *, before: list[str]
-    ) -> None:
-        where = f"dimensions.{name}.when.{parent}"
-        if parent not in before:
-            raise ValueError(f"{where} does not exist: name a dimension that is declared before")
+    def _check_condition(self, name: str, parent: str, values: list[Any]) -> None:
         for value in values:
             if not self.dimensions[parent].holds(value):
-                raise ValueError(f"{where} is {value!r}: dimension {parent} never has that value")
+                raise ValueError(
+                    f"dimensions.{name}.when.{parent} is {value!r}: "
+                    f"dimension {parent} never has that value"
+                )
 
     def _check_draft_dimensions(self) -> None:
         searched = self.dimensions.get("stages")
         if bool(searched) != bool(self.draft.plans):
             raise ValueError("draft.plans goes with dimensions.stages, which picks one of them")
+        if searched and searched.when:
+            raise ValueError(
+                "dimensions.stages.when has no use: every draft is trained by one of the plans"
+            )
         named = set(searched.ends) if searched else set()
         if named != set(self.draft.plans):
             odd = ", ".join(sorted(map(str, named ^ set(self.draft.plans))))
@@ -201,37 +204,24 @@ class Study(Settings):
 
     def corners(self) -> Iterator[dict[str, Any]]:
         """The extreme settings: a rule that cannot be built is one of these already."""
-        asked = {parent for d in self.dimensions.values() for parent in d.when}
-        corners: list[dict[str, Any]] = [{}]
-        for name, dimension in self.dimensions.items():
-            # A draft's dimensions do not enter a rule, unless another dimension hangs on them.
-            ends = dimension.ends[:1] if name in DRAFT_DIMENSIONS else dimension.ends
-            ends = (dimension.values or dimension.ends) if name in asked else ends
-            corners = [
-                grown
-                for corner in corners
-                for grown in (
-                    [{**corner, name: end} for end in ends]
-                    if dimension.is_active(corner)
-                    else [corner]
-                )
-            ]
-        yield from corners
+        # A draft's dimensions do not enter a rule, unless another dimension hangs on them.
+        yield from combinations(
+            self.dimensions,
+            lambda name, dimension: dimension.ends[: 1 if name in DRAFT_DIMENSIONS else None],
+        )
 
     def rule(self, settings: dict[str, Any]) -> Acceptance:
         """The acceptance rule of one trial's settings.
 
         Raises:
-            ValueError: a field that the rule lacks, does not know or has no use for.
+            ConfigError: a field that the rule lacks, does not know or has no use for.
         """
-        searched = {k: v for k, v in settings.items() if k in ACCEPTANCE_DIMENSIONS}
+        searched = {k: v for k, v in settings.items() if k in rules.FIELDS}
         try:
-            return Acceptance(**{**self.acceptance, **searched})
-        except TypeError as error:
-            raise ValueError(f"acceptance: {error}") from error
-        except ValueError as error:
+            return rules.rule_of({**self.acceptance, **searched})
+        except ConfigError as error:
             hint = "; say `when` it applies" if "rule" in self.dimensions else ""
-            raise ValueError(f"{error}{hint}") from error
+            raise ConfigError(f"{error}{hint}") from error
 
     def policy(self, settings: dict[str, Any]) -> ContextPolicy:
         """How both models read under one trial's settings.
@@ -280,13 +270,14 @@ class Study(Settings):
         return sorted(found, key=lambda training: training.model.num_parameters)
 
     def _draft_settings(self) -> Iterator[dict[str, Any]]:
-        combinations: list[dict[str, Any]] = [{}]
-        for name in DRAFT_DIMENSIONS:
-            if name in self.dimensions:
-                dimension = self.dimensions[name]
-                values = dimension.values if dimension.values is not None else _sweep(dimension)
-                combinations = [{**c, name: value} for c in combinations for value in values]
-        yield from combinations
+        """Every setting of a draft that a trial may draw."""
+        yield from combinations(
+            self.dimensions,
+            lambda name, dimension: (
+                dimension.sampled if name in DRAFT_DIMENSIONS else dimension.ends[:1]
+            ),
+            only=DRAFT_DIMENSIONS,
+        )
 
     def check_target(self, target: TimerXLConfig) -> None:
         """Nothing, where this study can be run on a target of that architecture.
@@ -313,37 +304,43 @@ class Study(Settings):
     def longest_lookahead(self) -> int:
         """Patches that a trial may propose in a round, at most."""
         searched = self.dimensions.get("lookahead")
-        return int(
-            max(searched.ends)
-            if searched
-            else self.acceptance.get("lookahead", Acceptance.lookahead)
+        fixed = int(self.acceptance.get("lookahead", Acceptance.lookahead))
+        if searched is None:
+            return fixed
+        return max(int(max(searched.ends)), fixed if searched.when else 1)
+
+    def located(self, *folders: Path) -> Study:
+        """The study with every file that it names as an absolute path.
+
+        A relative path is looked for in each of the folders; what is in none of them, such as a
+        data set's name, a recipe or a model's key, stays as it stands.
+
+        Raises:
+            ConfigError: one stage names the same file in two ways.
+        """
+        target, draft, evaluation = self.target, self.draft, self.evaluation
+        plans = {n: places.of_stages(plan, folders) for n, plan in draft.plans.items()}
+        stages = places.of_stages(draft.stages, folders)
+        data = places.of_data(evaluation.data, folders)
+        return self.model_copy(
+            update={
+                "target": places.of_target(target, folders)
+                if isinstance(target, str)
+                else places.of_training(target, folders),
+                "draft": draft.model_copy(update={"stages": stages, "plans": plans}),
+                "evaluation": evaluation.model_copy(update={"data": data}),
+            }
         )
 
 
 def read_study(path: Path) -> Study:
-    """The study of a YAML file.
+    """The study of a YAML file, its data and its target as absolute paths.
+
+    A relative path in it is meant from where the command runs, as `--storage` is; a file that is
+    not there but lies beside the YAML is that one.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or says something that cannot be run.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: give the path of a study's YAML file")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise ConfigError(
-            f"{path} is not YAML: {getattr(error, 'problem', error)}{line}"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} is empty or no mapping: a study has at least a name and dimensions"
-        )
-    return validated(Study, content, source=str(path))
-
-
-def _sweep(dimension: Any) -> list[float]:
-    assert isinstance(dimension, FloatDimension)
-    width = dimension.high - dimension.low
-    return [dimension.low + width * i / (SWEEP - 1) for i in range(SWEEP)]
+    study = validated(Study, read_mapping(path, what="a study"), source=str(path))
+    return study.located(Path.cwd(), path.absolute().parent)

@@ -126,6 +126,20 @@ def test_three_failures_in_a_row_of_one_kind_end_the_search_and_others_do_not(
     assert searcher.stuck == "process 20 died"
 
 
+def test_an_error_is_the_same_one_whatever_trial_and_directory_it_names(tmp_path: Path) -> None:
+    what = study()
+    searcher = OptunaSearcher(what, open_record(what, tmp_path))
+    for number, trial_id in enumerate(["2612bfe9_1", "a9c41d07_2", "b00e6bd3_3"]):
+        searcher.suggest(str(number))
+        where = f"/tmp/session/Coordinator_{trial_id}_front=,rule={'ab'[number % 2]}"
+        tell(searcher, str(number), {"error": f"my.csv does not exist (looked from {where})"})
+    assert searcher.stuck
+    other = {"error": "your.csv does not exist (looked from /tmp)"}
+    searcher.suggest("more")
+    searcher.errors.append(other["error"])
+    assert not searcher.stuck
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "gp", "random"])
 def test_every_sampler_goes_on_past_its_start(tmp_path: Path, sampler: str) -> None:
     if sampler == "gp":

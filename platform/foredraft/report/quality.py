@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 from plotly import graph_objects as go
 
+from foredraft.config import ConfigError
+from foredraft.files import read_mapping
 from foredraft.report import page
 from foredraft.report.page import ACCENT, GREY
 
@@ -53,15 +54,18 @@ def quality_info(study_dir: Path) -> QualityInfo:
     return QualityInfo(tuple(line for line in lines if line.hypervolume))
 
 
-def _what(study_dir: Path) -> dict[str, Any]:
-    """What a study searches, apart from how."""
+def _what(study_dir: Path) -> dict[str, Any] | None:
+    """What a study searches, apart from how; None where its file cannot be read."""
     path = study_dir / "study.yaml"
-    tree: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+    try:
+        tree = read_mapping(path, what="a study")
+    except ConfigError:
+        return None  # a neighbour's broken file is no reason to refuse a report
     return {name: value for name, value in tree.items() if name not in HOW}
 
 
 def _progress(study_dir: Path, *, own: bool) -> Progress:
-    tree = yaml.safe_load((study_dir / "study.yaml").read_text()) or {}
+    tree = read_mapping(study_dir / "study.yaml", what="a study")
     path = study_dir / "trials.parquet"
     trials = pd.read_parquet(path) if path.is_file() else pd.DataFrame()
     covered = trials["hypervolume"].tolist() if "hypervolume" in trials else []

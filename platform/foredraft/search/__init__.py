@@ -19,12 +19,12 @@ from typing import Any
 
 import optuna
 import ray
-import yaml
 from ray import tune
 from rich.console import Console
 
 from foredraft import claims, drafts, evaluate, provenance
 from foredraft.config import ConfigError, Training
+from foredraft.files import read_mapping, yaml_text
 from foredraft.recipes import RECIPES, recipe
 from foredraft.search import confirm, judging, once, results, warm
 from foredraft.search.machines import concurrency, connect, dashboard, settled, submit
@@ -61,7 +61,8 @@ def run(
         DataError: its data cannot be read.
         StudyStopped: the same error three times in a row, or an interruption.
     """
-    storage = storage.resolve()  # every trial has a working directory of its own
+    # Every trial has a working directory of its own.
+    storage, study = storage.resolve(), study.located(Path.cwd())
     directory = storage / "studies" / study.name
     _check_directory(study, directory, replace=replace, resume=resume)
     target_training = target_of(study, storage)
@@ -101,7 +102,7 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
         return
     if not (directory / "study.yaml").is_file():
         raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
-    before = yaml.safe_load((directory / "study.yaml").read_text())
+    before = read_mapping(directory / "study.yaml", what="a study")
     now = _resolved(study)
     changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
     if changed:
@@ -117,8 +118,7 @@ def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
             optuna.delete_study(study_name=study.name, storage=study.database)
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(_resolved(study), sort_keys=False)
-    provenance.atomic_write(directory / "study.yaml", text)
+    provenance.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
     results.write_json(directory / "provenance.json", provenance.collect(seed=study.seed))
 
 

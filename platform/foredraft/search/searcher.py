@@ -210,5 +210,5 @@ def draw(trial: optuna.Trial, dimensions: dict[str, Dimension]) -> dict[str, Any
 
 
 def _kind(error: str) -> str:
-    """An error without its numbers: those of a process or a shape differ from trial to trial."""
-    return re.sub(r"\d+", "#", error)
+    """An error without what differs from trial to trial: paths and numbers, hexadecimal too."""
+    return re.sub(r"[0-9a-f]*[0-9][0-9a-f]*", "#", re.sub(r"\S*/\S*", "/", error))

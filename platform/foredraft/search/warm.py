@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import optuna
-import yaml
 
 from foredraft.config import ConfigError, validated
+from foredraft.files import read_json, read_mapping
 from foredraft.search.searcher import WARM, open_record
 from foredraft.study import Study
 
@@ -25,7 +24,7 @@ def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
     directory = storage / "studies" / str(study.warm_start)
     if not (directory / "study.yaml").is_file():
         raise ConfigError(f"warm_start is {study.warm_start!r}: no such study in {storage}")
-    tree = yaml.safe_load((directory / "study.yaml").read_text())
+    tree = read_mapping(directory / "study.yaml", what="a study")
     first = validated(Study, tree, source=str(directory / "study.yaml"))
     if all(getattr(first, name) == getattr(study, name) for name in SAME):
         return _take_over(first, record, directory)
@@ -57,5 +56,7 @@ def _front(directory: Path) -> list[dict[str, dict[str, object]]]:
         raise ConfigError(
             f"warm_start: study {directory.name!r} has not ended yet; resume it first"
         )
-    points: list[dict[str, dict[str, object]]] = json.loads(path.read_text())
+    points: list[dict[str, dict[str, object]]] = read_json(
+        path, remedy=f"search --resume of study {directory.name!r} writes it anew"
+    )
     return points

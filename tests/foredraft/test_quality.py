@@ -19,11 +19,17 @@ def written(folder: Path, covered: list[float], **settings: Any) -> Path:
     return folder
 
 
+def info_of(study_dir: Path) -> quality.QualityInfo:
+    path = study_dir / "trials.parquet"
+    trials = pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+    return quality.quality_info(study_dir, trials=trials)
+
+
 def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [0.0, 0.5])
     written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random", seed=4)
     written(tmp_path / "other", [9.0], dimensions={"bias": 1})
-    info = quality.quality_info(own)
+    info = info_of(own)
     assert [line.label for line in info.studies] == ["own (tpe)", "chance (random)"]
     assert [line.own for line in info.studies] == [True, False]
 
@@ -31,10 +37,16 @@ def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path
 def test_studies_are_compared_after_as_many_trials_as_both_have(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [0.0, 0.5])
     written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random")
-    said = quality.sentence(quality.quality_info(own))
+    said = quality.sentence(info_of(own))
     assert said == "own (tpe) covers 0.5000 after 2 trials; chance (random) 0.2000 after 2."
 
 
 def test_a_study_without_trials_has_no_such_page(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [])
-    assert not quality.quality_info(own).studies
+    assert not info_of(own).studies
+
+
+def test_a_neighbour_whose_file_is_broken_is_left_out(tmp_path: Path) -> None:
+    own = written(tmp_path / "own", [0.0, 0.5])
+    (written(tmp_path / "chance", [0.1]) / "study.yaml").write_text("")
+    assert [line.label for line in info_of(own).studies] == ["own (tpe)"]

@@ -1,4 +1,7 @@
-"""Claims about the report: what it says of a study, and that it says it of any study."""
+"""Claims about the report: what it says of a study, and that it says it of any study.
+
+A study that runs or was stopped is told as far as it has come; like is compared with like.
+"""
 
 import json
 import re
@@ -10,8 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from foredraft import report
+from foredraft import record, report
+from foredraft.config import ConfigError, validated
 from foredraft.report import figures, information, page, tables
+from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.study import Study
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9)
 TARGET = {"key": "t-1f", "parameters": 1_240_000, "n_layers": 4, "d_model": 256, "n_heads": 8}
@@ -170,6 +176,21 @@ def summary_of(
     return information.summary_info(trials, references=known, best=best or {})
 
 
+def of_two_policies() -> dict[str, Any]:
+    """References of a study that compares context policies: one of them costs a tenth by itself."""
+    target = {
+        **REFERENCES["target"],
+        "mse": 0.5,
+        "policies": {"sliding": {"mse": 0.5, "mae": 0.4}, "cached": {"mse": 0.55, "mae": 0.42}},
+    }
+    draft = {"key": "d", "scale": 0.5, "parameters": 1, "speedup_alone": 3.0}
+    drafts = [
+        {**draft, "policy": "sliding", "mse": 0.51},
+        {**draft, "policy": "cached", "mse": 0.5},
+    ]
+    return {**REFERENCES, "target": target, "drafts": drafts}
+
+
 def drafts_as_exact_as(ratio: float, *, speedup: float) -> list[dict[str, Any]]:
     mse = REFERENCES["target"]["mse"] * ratio
     return [{"key": "d", "scale": 0.5, "parameters": 1, "mse": mse, "speedup_alone": speedup}]
@@ -287,7 +308,69 @@ def test_a_setting_that_does_not_apply_stands_below_its_axis(trials: pd.DataFram
     assert min(drawn["values"]) == drawn.tickvals[0] == drawn.range[0]
 
 
+def test_every_setting_that_a_study_searched_has_an_axis(trials: pd.DataFrame) -> None:
+    searched = {
+        "stages": ["scratch", "distilled"],
+        "context_policy": ["sliding", "cached"],
+        "renorm_every": [0, 4],
+        "scope": ["joint", "variate"],
+        "quorum": [0.5, 0.75],
+        "adapt": [True, False],
+        "yet_unknown": [1, 2],
+    }
+    for name, values in searched.items():
+        trials[f"settings.{name}"] = [values[number % 2] for number in trials["number"]]
+    # Where a trial has none, a column of truth values holds objects.
+    trials["settings.adapt"] = trials["settings.adapt"].astype(object)
+    trials.loc[3, "settings.adapt"] = None
+    info = information.settings_info(trials)
+    axes = {axis.name.removeprefix("settings."): axis for axis in info.axes}
+    assert set(searched) <= set(axes)
+    assert axes["adapt"].categories == ("False", "True")
+    assert None in axes["adapt"].values
+    assert len(figures.settings_figure(info).data[0].dimensions) == len(info.axes)
+
+
+def test_a_draft_alone_is_compared_with_the_target_under_the_same_policy(
+    trials: pd.DataFrame,
+) -> None:
+    ratios = {d.policy: d.mse_ratio for d in information.drafts_info(of_two_policies())}
+    assert ratios == pytest.approx({"sliding": 0.51 / 0.5, "cached": 0.5 / 0.55})
+    rows = tables.drafts_table(trials, references=of_two_policies()).rows
+    told = {row[0]: row[5] for row in rows}
+    assert told == {
+        "target, sliding": "1.000",
+        "target, cached": "1.000",
+        "draft 0.50, sliding": "1.020",
+        "draft 0.50, cached": "0.909",
+    }
+
+
+def test_what_a_policy_costs_by_itself_is_said_where_policies_are_compared(
+    trials: pd.DataFrame,
+) -> None:
+    references = of_two_policies()
+    reading = information.summary_info(trials, references=references, best={}).reading
+    (said,) = [sentence for sentence in reading if "by itself" in sentence]
+    assert "under sliding" in said
+    assert "cached 10.0 %" in said
+    assert any("draft alone, under cached, is as accurate" in sentence for sentence in reading)
+    one = information.summary_info(trials, references=REFERENCES, best={}).reading
+    assert not any("by itself" in sentence for sentence in one)
+
+
 # Words
+
+
+def test_a_study_most_of_whose_trials_failed_says_so_with_the_commonest_error(
+    trials: pd.DataFrame,
+) -> None:
+    assert not any("failed" in sentence for sentence in summary_of(trials).reading)
+    trials.loc[trials["number"] % 3 > 0, ["state", "error"]] = ["failed", "my.csv is gone"]
+    assert any(
+        re.search(r"\(\d+ of 90\), most often with: my.csv is gone", sentence)
+        for sentence in summary_of(trials).reading
+    )
 
 
 def test_the_recommended_trial_is_the_one_the_study_chose(
@@ -454,6 +537,90 @@ def test_a_study_that_is_not_finished_still_has_a_report(
 def test_a_study_that_has_only_begun_has_a_report(study_dir: Path) -> None:
     (study_dir / "trials.parquet").unlink()
     assert "No trial has been completed yet." in report.write_report(study_dir).read_text()
+
+
+def begun(folder: Path, *rows: dict[str, Any]) -> Path:
+    """A study that was stopped after these rows were reported, and one trial was asked for."""
+    stage = {"name": "scratch", "data": "synthetic-etth:rows=1200"}
+    tree = {
+        "name": "begun",
+        "target": "demo",
+        "draft": {"stages": [stage]},
+        "evaluation": {"data": stage["data"], "horizon": 60},
+        "acceptance": {"rule": "gaussian", "bias": 2.0},
+        "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0}},
+        "budget": 1.5,
+    }
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(tree))
+    study = validated(Study, tree, source="begun")
+    searcher = OptunaSearcher(study, open_record(study, folder))
+    for number, row in enumerate(rows):
+        searcher.suggest(str(number))
+        searcher.on_trial_complete(str(number), {record.ROW: json.dumps(row)})
+    searcher.suggest("running")
+    return folder
+
+
+REPORTED = {
+    **{"acceptance_rate": 0.8, "predicted_speedup": 1.75, "mse": 0.4, "mse_ratio": 1.0},
+    **{"accept_length": 2.0, "stopped": None},
+}
+
+
+def test_a_study_that_runs_or_was_stopped_is_reported_as_far_as_it_has_come(
+    tmp_path: Path,
+) -> None:
+    worse = {**REPORTED, "predicted_speedup": 1.25, "mse": 0.5}
+    over = {**REPORTED, "predicted_speedup": 9.0, "mse_ratio": 2.0}
+    folder = begun(tmp_path / "studies" / "begun", REPORTED, worse, over, {"error": "gone"})
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    text = text_of(report.write_report(folder).read_text())
+    assert "is predicted to forecast 1.75× as fast" in text
+    assert "No speedup has been measured yet." in text
+    assert "2 within the budget, 1 failed" in text
+    assert {path: path.read_bytes() for path in before} == before
+    trials = information.read_study(folder).trials
+    assert trials.loc[trials["on_front"], "number"].tolist() == [0]
+
+
+def test_what_a_finished_study_measured_outlives_its_storage(study_dir: Path) -> None:
+    folder = begun(study_dir.parent / "begun", REPORTED)
+    make_trials().to_parquet(folder / "trials.parquet")
+    assert len(information.read_study(folder).trials) == 90
+
+
+def test_a_storage_is_never_made_by_looking_for_it(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "begun")
+    study = validated(Study, yaml.safe_load((folder / "study.yaml").read_text()), source="begun")
+    (folder / "study.db").unlink()
+    assert record.trials_of(study, folder) == []
+    (folder / "study.db").touch()  # a driver that died in its first moment
+    assert record.trials_of(study, folder) == []
+    assert not (folder / "study.db").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["references.json", "best.json", "study.yaml"])
+def test_a_file_that_was_left_half_written_is_named(study_dir: Path, name: str) -> None:
+    (study_dir / name).write_text("")
+    with pytest.raises(ConfigError, match=rf"{name} is empty: ") as refusal:
+        report.write_report(study_dir)
+    assert "\n" not in str(refusal.value)
+
+
+def test_two_ladders_are_two_figures() -> None:
+    row = dict.fromkeys(("near_mse", "near_mae", "far_mse", "far_mae", "speedup"), 0.5) | {
+        **dict.fromkeys(("key", "rung", "way"), "target"),
+        **dict.fromkeys(("d_model", "n_heads", "d_ff", "n_layers", "patches_out"), 1),
+        **{"parameters": 1000, "near_horizon": 96, "far_horizon": 720},
+        **{"acceptance_strict": 0.5, "acceptance_lenient": 0.9},
+        **{"speedup_low": 0.4, "speedup_high": 0.6},
+    }
+    ladders = [{"ladder": {"name": name}, "rows": [row] * 3} for name in ("a", "b")]
+    html = "".join(report.all_ladder_sections(ladders))
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids)) == 2
+    assert ids == re.findall(r'data-plot="([^"]+)"', html)
 
 
 def test_a_reference_that_is_not_a_number_counts_as_missing(study_dir: Path) -> None:

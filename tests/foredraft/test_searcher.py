@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from foredraft.config import ConfigError, validated
-from foredraft.search.searcher import ROW, OptunaSearcher, open_record, reported
+from foredraft.record import ROW, reported
+from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.study import Study
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
@@ -73,7 +74,7 @@ def test_what_was_reported_is_there_once_and_what_was_not_goes_on_under_its_own_
 
     record = open_record(what, tmp_path)
     heir = OptunaSearcher(what, record)
-    assert [(t.number, t.state.name) for t in reported(record)] == [
+    assert [(t.number, t.state.name) for t in reported(record.get_trials())] == [
         (0, "COMPLETE"),
         (1, "COMPLETE"),
     ]
@@ -150,7 +151,7 @@ def test_every_sampler_goes_on_past_its_start(tmp_path: Path, sampler: str) -> N
         asked = searcher.suggest(str(number))
         assert 0.1 <= asked["settings"]["sigma"] <= 10.0
         tell(searcher, str(number), row(mse=0.1 * number, mse_ratio=0.9 + 0.05 * number))
-    assert len(reported(searcher.record)) == 6
+    assert len(reported(searcher.record.get_trials())) == 6
 
 
 def test_a_study_of_that_name_with_other_objectives_is_refused(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from foredraft import record
 from foredraft.evaluate import PairRow
-from foredraft.search import confirm
 from foredraft.search.judging import Judged, why_stop
 from foredraft.study import Study
 
@@ -78,7 +78,7 @@ def test_the_front_is_that_of_the_trials_within_the_budget() -> None:
         row(3, 1.0, mse=0.3),
         {"number": 4, "state": "pruned", "feasible": False},
     ]
-    confirm.mark_front(rows, study())
+    record.mark_front(rows, study())
     assert [one["number"] for one in rows if one["on_front"]] == [0, 3]
 
 
@@ -91,7 +91,7 @@ def test_the_choice_is_the_fastest_that_was_measured_and_of_equals_the_most_accu
     ]
     for one in rows:
         one |= {"on_front": True, "confirmed": True}
-    best = confirm.chosen(rows)
+    best = record.chosen(rows)
     assert best
     assert best["number"] == 2
 
@@ -103,7 +103,7 @@ def test_a_point_that_fell_off_the_front_is_never_its_knee() -> None:
         row(1, 2.0, speedup=2.0, on_front=True, confirmed=True, mse=0.5),
         row(2, 1.9, speedup=1.9, on_front=True, confirmed=True, **middle),
     ]
-    knee = confirm.knee(rows, study())
+    knee = record.knee(rows, study())
     assert knee is rows[2]
     rows[2]["confirmed"] = False
-    assert confirm.knee(rows, study()) is not rows[2]
+    assert record.knee(rows, study()) is not rows[2]

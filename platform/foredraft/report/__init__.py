@@ -2,11 +2,12 @@
 
     foredraft report joint
 
-Every `*_info` returns plain data and every `*_figure` draws nothing but such data, so that the
-dashboard shows the same figures live and tests never look at pixels. A study that is still running
-is reported as far as it has come.
+Every `*_info` returns plain data and every `*_figure` draws nothing but such data, so that tests
+never look at pixels. A study that is still running, or was stopped, is reported as far as it has
+come: its trials are read from Optuna's storage.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -130,7 +131,7 @@ def _figure_sections(study: Study) -> list[str]:
         if len(settings.axes) > 1:
             figure = settings_figure(settings)
             sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
-    searched = quality.quality_info(study.path)
+    searched = quality.quality_info(study.path, trials=trials)
     if searched.studies:
         figure = dress(quality.quality_figure(searched), 380, ())
         sections.append(quality.section(figure, searched))
@@ -145,6 +146,15 @@ def _figure_sections(study: Study) -> list[str]:
 def _plot_section(title: str, name: str, figure: go.Figure, *, min_width: int = 0) -> str:
     plot = page.figure_html(figure, name=name, reading=READING[name], min_width=min_width)
     return page.section_html(title, plot)
+
+
+def all_ladder_sections(ladders: Sequence[tables.Row]) -> list[str]:
+    """The sections of several ladders on one page, each figure under a name of its own."""
+    return [
+        section
+        for place, ladder in enumerate(ladders)
+        for section in ladder_sections(ladder, name=f"ladder-{place}")
+    ]
 
 
 def _table_sections(study: Study) -> list[str]:
@@ -167,6 +177,5 @@ def _table_sections(study: Study) -> list[str]:
     folded = page.details_html("The study as it was run (study.yaml)", redacted(resolved))
     if study.provenance:
         folded += page.tree_html("Where these results come from (provenance)", study.provenance)
-    for ladder in study.ladders:
-        sections += ladder_sections(ladder)
+    sections += all_ladder_sections(study.ladders)
     return [*sections, page.section_html("Record", folded)]

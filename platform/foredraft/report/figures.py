@@ -249,7 +249,8 @@ def _add_drafts(
         textposition=_beyond([draft.speedup or 0.0 for draft, _ in known]),
         textfont={"size": 11, "color": GREY},
         customdata=[
-            f"<b>{scale_text(d.scale)} draft alone</b><br>speed {number(d.speedup, unit='×')}"
+            f"<b>{', '.join(filter(None, (f'{scale_text(d.scale)} draft alone', d.policy)))}</b>"
+            f"<br>speed {number(d.speedup, unit='×')}"
             f"<br>mse {number(d.mse, digits=4)}<br>mse ratio {number(d.mse_ratio)}"
             for d, _ in known
         ],

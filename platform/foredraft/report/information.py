@@ -3,7 +3,6 @@
 A study that is still running is told as far as it has come.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -13,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from foredraft.config import ConfigError
+from foredraft import record, study
+from foredraft.config import ConfigError, validated
+from foredraft.files import read_json, read_mapping
+from foredraft.provenance import redacted
 from foredraft.report import ladder
 from foredraft.report.tables import (
     Row,
@@ -25,7 +26,28 @@ from foredraft.report.tables import (
     percent,
     plain_rows,
     plural,
+    ratio_alone,
+    setting_text,
 )
+
+# The settings in the order in which a reader asks for them, by their names in a figure; whatever
+# else a study searches comes after them under its own name.
+SETTING_LABELS = {
+    "scale": "draft scale",
+    "stages": "stages",
+    "rule": "rule",
+    "lookahead": "lookahead",
+    "patches_out": "patches out",
+    "sigma": "σ",
+    "bias": "bias",
+    "mse_tol": "mse tolerance",
+    "context_policy": "context policy",
+    "renorm_every": "renorm every",
+    "scope": "scope",
+    "quorum": "quorum",
+    "adapt": "adapt",
+}
+LOGARITHMIC = {"sigma", "bias", "mse_tol"}
 
 STAGES = {
     "scratch": "from scratch",
@@ -78,7 +100,10 @@ class DraftAlone(NamedTuple):
     speedup: float | None
     mse: float | None
     mse_ratio: float | None
+    """over the target's under the same context policy"""
     labelled: bool
+    policy: str = ""
+    """the context policy, where the study compares several"""
 
 
 class FrontInfo(NamedTuple):
@@ -158,15 +183,21 @@ def read_study(study_dir: Path) -> Study:
         raise ConfigError(
             f"study {str(study_dir)!r}: no study.yaml there; give a study's directory"
         )
+    resolved = read_mapping(study_dir / "study.yaml", what="a study")
     references = _read_json(study_dir / "references.json")
+    trials = _read_table(study_dir / "trials.parquet")
+    running = _reported(study_dir, resolved, known=len(trials))
+    if running is not None:
+        trials, asked = running
+        references = _asked_for(asked) | references
     target = references.get("target", {}).get("key", "")
     # studies/NAME is two folders below the storage, where progressions/ is too.
     ladders = ladder.ladders_of(target, storage=study_dir.resolve().parents[1])
     return Study(
         name=study_dir.resolve().name,
         path=study_dir,
-        resolved=yaml.safe_load((study_dir / "study.yaml").read_text()) or {},
-        trials=_read_table(study_dir / "trials.parquet"),
+        resolved=resolved,
+        trials=trials,
         best=_read_json(study_dir / "best.json"),
         references=references,
         curves=_read_table(study_dir / "curves.parquet"),
@@ -175,9 +206,37 @@ def read_study(study_dir: Path) -> Study:
     )
 
 
+def _reported(
+    study_dir: Path, resolved: Row, *, known: int
+) -> tuple[pd.DataFrame, study.Study] | None:
+    """The trials in the study's storage, where they are more than were known when it last ended.
+
+    Their front is that of the predicted values: nothing of it has been measured yet.
+    """
+    if not (study_dir / "study.db").is_file() and not resolved.get("database"):
+        return None
+    asked = validated(study.Study, resolved, source=str(study_dir / "study.yaml"))
+    rows = record.rows_of(asked, record.trials_of(asked, study_dir))
+    if len(rows) <= known:
+        return None
+    record.mark_front(rows, asked)
+    return pd.DataFrame(rows), asked
+
+
+def _asked_for(asked: study.Study) -> Row:
+    """What a report can tell of a study that has not ended, beside its trials."""
+    evaluation = asked.evaluation
+    return {
+        "budget": asked.budget,
+        "horizon": evaluation.horizon,
+        "batch": evaluation.batch,
+    }
+
+
 def _read_json(path: Path) -> Row:
-    # Python writes NaN into JSON; here it is a value that is missing.
-    return json.loads(path.read_text(), parse_constant=lambda _: None) if path.is_file() else {}
+    remedy = f"search --resume of study {path.parent.name!r} writes it anew"
+    content: Row = read_json(path, remedy=remedy) if path.is_file() else {}
+    return content
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -209,7 +268,8 @@ def points_info(trials: pd.DataFrame) -> tuple[Point, ...]:
 
 def drafts_info(references: Row) -> tuple[DraftAlone, ...]:
     """Each draft alone, cheapest first; only the fastest and the slowest are labelled."""
-    target_mse = references.get("target", {}).get("mse")
+    target = references.get("target", {})
+    several = len(target.get("policies", {})) > 1
     drafts = sorted(references.get("drafts", []), key=lambda draft: draft.get("scale") or 0.0)
     speeds = [d["speedup_alone"] for d in drafts if d.get("speedup_alone")]
     ends = {max(speeds), min(speeds)} if speeds else set()
@@ -220,8 +280,9 @@ def drafts_info(references: Row) -> tuple[DraftAlone, ...]:
             parameters=draft.get("parameters"),
             speedup=draft.get("speedup_alone"),
             mse=draft.get("mse"),
-            mse_ratio=draft["mse"] / target_mse if draft.get("mse") and target_mse else None,
+            mse_ratio=ratio_alone(draft, target),
             labelled=draft.get("speedup_alone") in ends,
+            policy=str(draft.get("policy", "")) if several else "",
         )
         for draft in drafts
     )
@@ -318,14 +379,10 @@ def settings_info(trials: pd.DataFrame) -> SettingsInfo:
     rows = [row for row in plain_rows(trials) if row.get("number") in finished]
     # The fastest are drawn last, over the others.
     rows.sort(key=lambda row: row["predicted_speedup"])
+    names = {name for row in rows for name in row if name.startswith("settings.")}
+    known = [f"settings.{name}" for name in SETTING_LABELS]
     candidates = (
-        _axis(rows, "settings.scale", "draft scale"),
-        _axis(rows, "settings.rule", "rule"),
-        _axis(rows, "settings.lookahead", "lookahead"),
-        _axis(rows, "settings.patches_out", "patches out"),
-        _axis(rows, "settings.sigma", "σ", log=True),
-        _axis(rows, "settings.bias", "bias", log=True),
-        _axis(rows, "settings.mse_tol", "mse tolerance", log=True),
+        *(_setting_axis(rows, name) for name in [*known, *sorted(names - set(known))]),
         _axis(rows, "acceptance_rate", "accepted"),
         _axis(rows, "predicted_speedup", "speedup", unit="×"),
         _axis(rows, "mse_ratio", "mse ratio", log=_is_wide([r.get("mse_ratio") for r in rows])),
@@ -334,8 +391,16 @@ def settings_info(trials: pd.DataFrame) -> SettingsInfo:
     return SettingsInfo(axes, tuple(row["predicted_speedup"] for row in rows))
 
 
+def _setting_axis(rows: list[Row], name: str) -> Axis:
+    setting = name.removeprefix("settings.")
+    label = SETTING_LABELS.get(setting, setting.replace("_", " "))
+    return _axis(rows, name, label, log=setting in LOGARITHMIC)
+
+
 def _axis(rows: list[Row], name: str, label: str, *, log: bool = False, unit: str = "") -> Axis:
     values = [row.get(name) for row in rows]
+    if any(isinstance(value, bool | str) for value in values):
+        values = [None if value is None else setting_text(value) for value in values]
     names = tuple(sorted({value for value in values if isinstance(value, str)}))
     if names:
         places = tuple(names.index(value) if value else None for value in values)
@@ -364,7 +429,10 @@ def summary_info(trials: pd.DataFrame, *, references: Row, best: Row) -> Summary
         feasible=len(within),
         num_drafts=len(keys) or len(references.get("drafts", [])),
         reading=tuple(
-            _best_sentences(points, pick) + _alone_sentences(drafts_info(references), pick, budget)
+            _best_sentences(points, pick)
+            + _failure_sentences(rows)
+            + _policy_sentences(references)
+            + _alone_sentences(drafts_info(references), pick, budget)
         ),
     )
 
@@ -400,6 +468,32 @@ def _best_sentences(points: Sequence[Point], best: Point | None) -> list[str]:
     return sentences
 
 
+def _failure_sentences(rows: list[Row]) -> list[str]:
+    count, error = record.failures([row for row in rows if row.get("state")])
+    if 2 * count <= len(rows):
+        return []
+    last_line = redacted(str(error).strip().rsplit("\n", 1)[-1])
+    return [f"Most trials failed ({count} of {len(rows)}), most often with: {last_line}"]
+
+
+def _policy_sentences(references: Row) -> list[str]:
+    """What reading under another context policy costs the target by itself."""
+    errors = references.get("target", {}).get("policies", {})
+    known = {policy: error["mse"] for policy, error in errors.items() if error.get("mse")}
+    if len(known) < 2:
+        return []
+    best = min(known, key=lambda policy: float(known[policy]))
+    costs = [
+        f"{policy} {percent(mse / known[best] - 1)}"
+        for policy, mse in known.items()
+        if policy != best
+    ]
+    return [
+        f"Read under {best}, the target errs least; another context policy by itself adds to its "
+        f"error: {', '.join(costs)}. Every other ratio compares models under the same policy."
+    ]
+
+
 def _alone_sentences(
     drafts: Sequence[DraftAlone], best: Point | None, budget: float | None
 ) -> list[str]:
@@ -408,7 +502,8 @@ def _alone_sentences(
     rival = max(kept, key=lambda d: (_is_as_good(d), _alone_speed(d)), default=None)
     if rival is None or _alone_speed(rival) <= 1:
         return []
-    name = f"The {scale_text(rival.scale)} draft alone"
+    under = f", under {rival.policy}," if rival.policy else ""
+    name = f"The {scale_text(rival.scale)} draft alone{under}"
     fact = (
         f"({number(rival.mse_ratio)} times its error, {number(rival.speedup, digits=2)}× its speed)"
     )

@@ -8,7 +8,6 @@ ladder is a page of its own, and a section of the report of every study that has
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from foredraft.config import ConfigError
+from foredraft.files import read_json
 from foredraft.progression import FILE
 from foredraft.provenance import atomic_write
 from foredraft.report import page
@@ -73,7 +73,7 @@ def read_ladder(directory: Path) -> Row:
     path = directory / FILE
     if not path.is_file():
         raise ConfigError(f"{directory} holds no {FILE}: give the directory of a progression")
-    content: Row = json.loads(path.read_text())
+    content: Row = read_json(path, remedy="climb the ladder once more")
     return content
 
 
@@ -251,14 +251,18 @@ def _table_row(row: Row) -> tuple[str, ...]:
     )
 
 
-def ladder_sections(content: Row, *, lead: bool = True) -> list[str]:
-    """The ladder as sections of a page: its figure, with what it says as `lead`, and its table."""
+def ladder_sections(content: Row, *, name: str = "ladder", lead: bool = True) -> list[str]:
+    """The ladder as sections of a page: its figure, with what it says as `lead`, and its table.
+
+    `name` is the figure's own on the page.
+    """
     rows = content["rows"]
     info = ladder_info(rows)
-    figure = page.figure_html(ladder_figure(info), name="ladder", reading=READING, min_width=860)
+    figure = page.figure_html(ladder_figure(info), name=name, reading=READING, min_width=860)
     said = " ".join(ladder_sentences(info)) if lead else ""
+    title = f"The ladder of draft quality: {content['ladder']['name']}"
     return [
-        page.section_html("The ladder of draft quality", figure, lead=said),
+        page.section_html(title, figure, lead=said),
         page.section_html(
             "Every rung, with its target and without", page.table_html(ladder_table(rows))
         ),

@@ -45,12 +45,18 @@ class QualityInfo(NamedTuple):
     studies: tuple[Progress, ...]
 
 
-def quality_info(study_dir: Path) -> QualityInfo:
-    """The study's progress, and that of each that searched the same thing in another way."""
+def quality_info(study_dir: Path, *, trials: pd.DataFrame) -> QualityInfo:
+    """The study's progress, and that of each that searched the same thing in another way.
+
+    `trials` are the study's own, those of a running one included.
+    """
     asked = _what(study_dir)
     others = sorted(path.parent for path in study_dir.resolve().parent.glob("*/trials.parquet"))
     alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == asked]
-    lines = [_progress(study_dir, own=True), *(_progress(path, own=False) for path in alike)]
+    lines = [
+        _progress(study_dir, trials, own=True),
+        *(_progress(path, pd.read_parquet(path / "trials.parquet"), own=False) for path in alike),
+    ]
     return QualityInfo(tuple(line for line in lines if line.hypervolume))
 
 
@@ -64,10 +70,8 @@ def _what(study_dir: Path) -> dict[str, Any] | None:
     return {name: value for name, value in tree.items() if name not in HOW}
 
 
-def _progress(study_dir: Path, *, own: bool) -> Progress:
+def _progress(study_dir: Path, trials: pd.DataFrame, *, own: bool) -> Progress:
     tree = read_mapping(study_dir / "study.yaml", what="a study")
-    path = study_dir / "trials.parquet"
-    trials = pd.read_parquet(path) if path.is_file() else pd.DataFrame()
     covered = trials["hypervolume"].tolist() if "hypervolume" in trials else []
     label = f"{study_dir.resolve().name} ({tree.get('sampler', 'tpe')})"
     return Progress(label, own, tuple(covered))

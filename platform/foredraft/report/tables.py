@@ -209,18 +209,38 @@ def drafts_table(trials: pd.DataFrame, *, references: Row) -> Table:
     """The target and every trained draft, each forecasting alone."""
     built = {row.get("draft_key"): row for row in plain_rows(trials)}
     target = references.get("target", {})
-    rows = [_alone_row("target", {"speedup_alone": 1.0, **target}, target, target)]
+    policies = target.get("policies", {})
+    several = len(policies) > 1
+    rows = [
+        _alone_row(f"target{under}", {"speedup_alone": 1.0, **target, **errors}, target, 1.0)
+        for under, errors in (
+            [(f", {policy}", error) for policy, error in policies.items()]
+            if several
+            else [("", {})]
+        )
+    ]
     drafts = sorted(references.get("drafts", []), key=lambda draft: -(draft.get("scale") or 0.0))
     for draft in drafts:
-        name = f"draft {number(draft.get('scale'), digits=2)}"
-        rows.append(_alone_row(name, draft, built.get(draft.get("key"), draft), target))
+        under = f", {draft.get('policy')}" if several else ""
+        name = f"draft {number(draft.get('scale'), digits=2)}{under}"
+        ratio = ratio_alone(draft, target)
+        rows.append(_alone_row(name, draft, built.get(draft.get("key"), draft), ratio))
     columns = ("model", "parameters", "layers × width", "mse", "mae", "mse ratio", "speed alone")
     numeric = frozenset(columns) - {"model", "layers × width"}
     return Table((*columns, "key"), tuple(rows), numeric)
 
 
-def _alone_row(name: str, model: Row, built: Row, target: Row) -> tuple[str, ...]:
-    ratio = model["mse"] / target["mse"] if model.get("mse") and target.get("mse") else None
+def ratio_alone(draft: Row, target: Row) -> float | None:
+    """The error of a draft alone over the target's, both under the draft's context policy.
+
+    None where the target's error under that policy is not known.
+    """
+    policies = target.get("policies") or {}
+    beside = policies.get(draft.get("policy"), {}) if policies else target
+    return draft["mse"] / beside["mse"] if draft.get("mse") and beside.get("mse") else None
+
+
+def _alone_row(name: str, model: Row, built: Row, ratio: float | None) -> tuple[str, ...]:
     return (
         name,
         quantity(model.get("parameters")),

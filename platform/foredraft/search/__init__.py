@@ -13,6 +13,7 @@ otherwise idle, so that trials may share it. At the end every point of the front
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,24 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from foredraft import claims, drafts, evaluate, provenance
+from foredraft import claims, data, drafts, evaluate, provenance, record
 from foredraft.config import ConfigError, Training
 from foredraft.files import read_mapping, yaml_text
 from foredraft.recipes import RECIPES, recipe
 from foredraft.search import confirm, judging, once, results, warm
-from foredraft.search.machines import concurrency, connect, dashboard, settled, submit
-from foredraft.search.progress import Bar, Board
-from foredraft.search.searcher import OptunaSearcher, open_record, reported
+from foredraft.search.machines import (
+    check_shared,
+    cluster_in_words,
+    concurrency,
+    connect,
+    settled,
+    submit,
+)
+from foredraft.search.progress import Bar, Board, epoch_in_words
+from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import COORDINATOR, Coordinator, Job
 from foredraft.study import Study, StudyStopped
+from foredraft.train.journal import following
 
 __all__ = ["connect", "run", "target_of"]
 
@@ -57,22 +66,23 @@ def run(
         verbose: show Ray Tune's own tables.
 
     Raises:
-        ConfigError: the study exists already, or something that it names does not.
+        ConfigError: the study exists already, something that it names does not, or the cluster
+            or its storage is out of reach.
         DataError: its data cannot be read.
-        StudyStopped: the same error three times in a row, or an interruption.
+        StudyStopped: the same error three times in a row, an interruption, or most trials failed.
     """
     # Every trial has a working directory of its own.
     storage, study = storage.resolve(), study.located(Path.cwd())
     directory = storage / "studies" / study.name
     _check_directory(study, directory, replace=replace, resume=resume)
+    _check_data(study)
     target_training = target_of(study, storage)
     if isinstance(target_training, Training):
         study.check_target(target_training.model)
     console = Console(stderr=True)
     with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
-        connect()
-        if address := dashboard():
-            console.print(f"Ray dashboard: {address}")
+        console.print(cluster_in_words(connect()), soft_wrap=True)
+        check_shared(storage)
         _open_directory(study, directory, replace=replace)
         study = study.model_copy(update={"machine": settled(study.machine)})
         target = _obtain_target(study, target_training, storage, console)
@@ -82,18 +92,38 @@ def run(
         )
         accuracy: evaluate.Accuracy = ray.get(work).accuracy
         console.print(f"target {target.key}: mse {accuracy.mse:.4f} alone")
-        record = _search(study, storage, directory, target, console, verbose=verbose)
-        rows = results.rows_of(study, record)
-        confirm.mark_front(rows, study)
+        trials = _search(study, storage, directory, target, console, verbose=verbose)
+        rows = record.rows_of(study, trials)
+        record.mark_front(rows, study)
         confirm.confirm(rows, study, storage=storage, target=target.path, console=console)
         results.write(study, directory, rows, target=target, accuracy=accuracy)
+    _tell_failures(study, rows, console)
     return directory
+
+
+def _tell_failures(study: Study, rows: list[record.Row], console: Console) -> None:
+    """Nothing, where most trials came to something; says how many did not.
+
+    Raises:
+        StudyStopped: most of them failed.
+    """
+    own = [row for row in rows if not row["from_study"]]
+    count, error = record.failures(own)
+    if not count:
+        return
+    how_many = f"all {count}" if count == len(own) else f"{count} of {len(own)}"
+    said = f"{how_many} trials failed, most often with: {error}"
+    if 2 * count > len(own):
+        raise StudyStopped(
+            f"study {study.name!r}: {said} (`foredraft report {study.name}` shows all there is)"
+        )
+    console.print(said, soft_wrap=True)
 
 
 def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> None:
     if replace and resume:
         raise ConfigError("--replace starts anew and --resume goes on: say one of them")
-    if directory.exists() and not (replace or resume):
+    if _has_begun(study, directory) and not (replace or resume):
         raise ConfigError(
             f"study {study.name!r} exists in {directory.parents[1]}: give it another name, "
             "go on with --resume, or start anew with --replace"
@@ -102,6 +132,8 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
         return
     if not (directory / "study.yaml").is_file():
         raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
+    if not _has_begun(study, directory):
+        return
     before = read_mapping(directory / "study.yaml", what="a study")
     now = _resolved(study)
     changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
@@ -112,10 +144,31 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
         )
 
 
+def _has_begun(study: Study, directory: Path) -> bool:
+    """Whether anything would be lost with the directory: a study without trials is none.
+
+    Where the trials are in a database, the directory alone does not tell.
+    """
+    kept = directory.exists() and (study.database or (directory / "trials.parquet").is_file())
+    return bool(kept or record.trials_of(study, directory))
+
+
+def _check_data(study: Study) -> None:
+    """Nothing, where all that the study reads can be read; what it trains may take hours."""
+    data.load(study.evaluation.data, missing=study.evaluation.missing)
+    plans = [study.draft.stages, *study.draft.plans.values()]
+    if isinstance(study.target, Training):
+        plans.append(study.target.stages)
+    for name in {name for plan in plans for stage in plan for name in stage.sources}:
+        data.load(name)
+
+
 def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
-    if replace:
-        if study.database and directory.exists():
+    if replace and study.database and directory.exists():
+        # A database that has been emptied since has nothing to delete.
+        with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=study.name, storage=study.database)
+    if replace or not _has_begun(study, directory):
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     provenance.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
@@ -158,8 +211,13 @@ def _obtain_target(
     path = drafts.directory_of(training, kind="target", storage=storage, machine=study.machine)
     if not drafts.is_whole(path):
         console.print(f"training target {path.name}")
-        arguments = (training, "target", storage, study.machine)
-        ray.get(submit(judging.train_model, *arguments, machine=study.machine, training=True))
+        # Not what the bank itself follows: two who follow one journal would tell all twice.
+        epochs = storage / "training" / f"{path.name}.told.jsonl"
+        arguments = (training, "target", storage, study.machine, epochs)
+        work = submit(judging.train_model, *arguments, machine=study.machine, training=True)
+        with following(epochs, lambda row: console.print(epoch_in_words(row, training))):
+            ray.get(work)
+        epochs.unlink(missing_ok=True)
     return drafts.open_model(path)
 
 
@@ -171,14 +229,14 @@ def _search(
     console: Console,
     *,
     verbose: bool,
-) -> optuna.Study:
-    """Optuna's record of all trials."""
-    record = open_record(study, directory)
-    searcher = OptunaSearcher(study, record)
-    before = results.rows_of(study, record)
-    done = len(reported(record))
+) -> list[optuna.trial.FrozenTrial]:
+    """All trials, those that another study reported included."""
+    kept = open_record(study, directory)
+    searcher = OptunaSearcher(study, kept)
+    before = record.rows_of(study, kept.get_trials(deepcopy=False))
+    done = len(record.reported(kept.get_trials(deepcopy=False)))
     if study.warm_start and not before:
-        console.print(warm.start(study, record, storage=storage))
+        console.print(warm.start(study, kept, storage=storage))
     at_once = concurrency(study.machine)
     if study.machine.concurrency and at_once < study.machine.concurrency:
         console.print(f"concurrency {study.machine.concurrency}: there is room for {at_once}")
@@ -211,6 +269,7 @@ def _search(
         raise StudyStopped(
             f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
         )
-    if len(reported(record)) < study.trials:
+    trials = kept.get_trials(deepcopy=False)
+    if len(record.reported(trials)) < study.trials:
         raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
-    return record
+    return trials

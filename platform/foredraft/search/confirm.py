@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import ray
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from foredraft import evaluate, front, timing
+from foredraft import evaluate, front, record, timing
 from foredraft.config import Evaluation
+from foredraft.record import Row
 from foredraft.search import judging
 from foredraft.search.machines import Device, devices, submit
 from foredraft.study import Study
@@ -19,18 +19,6 @@ from timer_xl import Acceptance, Plan
 
 TEST_TOLERANCE = 0.01
 """By how much mse_ratio may differ between the search's split and the test split, unflagged."""
-
-Row = dict[str, Any]
-
-
-def mark_front(rows: list[Row], study: Study) -> None:
-    """Set `on_front` in every row: of the trials within the budget, or of all where none is."""
-    ended = [row for row in rows if row["state"] == "complete"]
-    within = [row for row in ended if row["feasible"]] or ended
-    kept = front.on_front([front.goals(row, study.objectives) for row in within])
-    numbers = {row["number"] for row, keep in zip(within, kept, strict=True) if keep}
-    for row in rows:
-        row["on_front"] = row["number"] in numbers
 
 
 def confirm(
@@ -52,7 +40,7 @@ def confirm(
         row["measured"] = json.dumps({name: t._asdict() for name, t in timings.items()})
         row.update(_on_test(study, evaluation, pair, row))
         console.print(_in_words(row, first), soft_wrap=True)
-    kept = front.on_front([measured_goals(row, study) for row in points])
+    kept = front.on_front([record.measured_goals(row, study) for row in points])
     for row, keep in zip(points, kept, strict=True):
         row["confirmed"] = keep
         if not keep:
@@ -85,24 +73,6 @@ def _on_test(study: Study, evaluation: Evaluation, pair: Pair, row: Row) -> Row:
         "test_mse_ratio": judged.mse_ratio,
         "test_differs": abs(judged.mse_ratio - row["mse_ratio"]) > TEST_TOLERANCE,
     }
-
-
-def measured_goals(row: Row, study: Study) -> front.Point:
-    """The row's objectives, with the measured speedup for the predicted one."""
-    return front.goals({**row, "predicted_speedup": row["speedup"]}, study.objectives)
-
-
-def chosen(rows: list[Row]) -> Row | None:
-    """The fastest measured point within the accuracy budget; of equals, the most accurate."""
-    within = [row for row in rows if row["on_front"] and row["feasible"]]
-    return max(within, key=lambda row: (row["speedup"], -row["mse"]), default=None)
-
-
-def knee(rows: list[Row], study: Study) -> Row | None:
-    """The confirmed point of the front nearest to the best of everything."""
-    points = [row for row in rows if row["on_front"] and row["feasible"] and row["confirmed"]]
-    index = front.knee([measured_goals(row, study) for row in points])
-    return None if index is None else points[index]
 
 
 def rule_of(row: Row) -> Acceptance:

@@ -22,6 +22,7 @@ from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.examine import Examiner
 from foredraft.search.machines import threads
 from foredraft.study import OBJECTIVES, Study
+from foredraft.train.journal import Journal
 from timer_xl import Acceptance, Engine, Plan, checkpoint, cost
 
 OPEN_MODELS = 6
@@ -55,6 +56,8 @@ class Prepared(NamedTuple):
     distances_WSKC: torch.Tensor
     accuracy: evaluate.Accuracy
     """of the draft alone"""
+    target_accuracy: evaluate.Accuracy
+    """of the target alone, under the same policy"""
     speedup_alone: float
     """seconds of the target over seconds of the draft, each alone"""
 
@@ -74,10 +77,18 @@ class Judged(NamedTuple):
     """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
 
 
-def train_model(training: Training, kind: drafts.Kind, storage: Path, machine: Machine) -> None:
-    """Nothing; afterwards the model is in the bank."""
-    examine = Examiner.of(training)
-    drafts.obtain(training, kind=kind, storage=storage, machine=threads(machine), examine=examine)
+def train_model(
+    training: Training, kind: drafts.Kind, storage: Path, machine: Machine, epochs: Path | None
+) -> None:
+    """Nothing; afterwards the model is in the bank. Every epoch is written to the file `epochs`."""
+    drafts.obtain(
+        training,
+        kind=kind,
+        storage=storage,
+        machine=threads(machine),
+        log=Journal(epochs) if epochs else None,
+        examine=Examiner.of(training),
+    )
 
 
 def open_bench(evaluation: Evaluation, target: Path, machine: Machine) -> Bench:
@@ -102,6 +113,7 @@ def prepare(study: Study, evaluation: Evaluation, path: Path, bench: Bench) -> P
             target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
         ),
         accuracy=evaluate.accuracy(alone_WHC, bench.windows.truth_WHC),
+        target_accuracy=bench.accuracy,
         speedup_alone=timing.time_alone(target, draft, bench.windows, evaluation=evaluation),
     )
 

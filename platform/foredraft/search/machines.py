@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import ray
+from ray._private import ray_constants, services
 from ray._private.state import state as cluster_state
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from foredraft.config import ConfigError, Machine
+
+ANSWER_S = 20.0
+"""Seconds for which a cluster's head is asked whether it is there."""
+NODE_S = 120.0
+"""Seconds within which a node must have started a process of ours."""
 
 # The head node: the one machine of a cluster that is never spot.
 HEAD = {"node:__internal_head__": 0.001}
@@ -25,30 +36,132 @@ class Device(NamedTuple):
     """resources that only a node with such a device has"""
 
 
-def connect() -> None:
+def connect() -> str | None:
     """Join the cluster that RAY_ADDRESS names, or start Ray on this machine alone.
 
     A Ray of our own listens on loopback only, and so needs no token; a cluster's own settings
     are left as they are.
+
+    Returns:
+        The address of Ray's dashboard, or None where there is none.
+
+    Raises:
+        ConfigError: nobody answers at RAY_ADDRESS.
     """
-    if ray.is_initialized():
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner comes even with verbose=0
+        os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+        # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        _check_answers(os.environ.get("RAY_ADDRESS", ""))
+        _stay_alone()
+    try:
+        context = ray.init(
+            log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
+        )
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        first_line = str(error).strip().split("\n", 1)[0]
+        raise ConfigError(f"RAY_ADDRESS is {address}: {first_line}") from error
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = True
+    url: str | None = context.dashboard_url
+    return url or None
+
+
+def _stay_alone() -> None:
+    """Nothing, where a cluster is to be joined; otherwise the Ray to come listens on loopback."""
+    if services.canonicalize_bootstrap_address(os.environ.get("RAY_ADDRESS")):  # type: ignore[arg-type]
         return
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner comes even with verbose=0
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    if "RAY_ADDRESS" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # Ray read that as it was imported. Asking a name server for this machine's own address, as it
+    # would do else, fails on a machine without a network, in two lines of its log.
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def dashboard() -> str | None:
-    """The address of Ray's dashboard, where there is one."""
-    address: str | None = ray._private.worker.get_dashboard_url()
-    return f"http://{address}" if address else None
+def _check_answers(address: str) -> None:
+    """Nothing, where something listens there: Ray itself asks for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # `auto`, `local`, or none at all
+    until = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"RAY_ADDRESS is {address}: nobody answers there "
+                    f"({error.strerror or error}); start that cluster, or unset RAY_ADDRESS to "
+                    "use this machine alone"
+                ) from error
+            time.sleep(1)
+
+
+def cluster_in_words(dashboard: str | None) -> str:
+    """Which cluster this is: where, how large, and the address of its dashboard."""
+    address, nodes, there = ray.get_runtime_context().gcs_address, _nodes(), _total()
+    size = f"{len(nodes)} node{'s' * (len(nodes) > 1)}, {there['CPU']} CPUs, {there['GPU']} GPUs"
+    where = f"Ray at {address}: {size}"
+    if not dashboard:
+        return where
+    return f"{where}; dashboard {dashboard if '://' in dashboard else f'http://{dashboard}'}"
+
+
+def _total() -> dict[str, int]:
+    return {name: int(sum(node.get(name, 0) for node in _nodes())) for name in ("CPU", "GPU")}
+
+
+def check_shared(storage: Path) -> None:
+    """Nothing, where every node of the cluster sees what is written to the storage.
+
+    Raises:
+        ConfigError: a node that does not, or on which this package cannot be imported.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) == 1:
+        return
+    storage.mkdir(parents=True, exist_ok=True)
+    witness = storage / f".seen-by-all-{uuid4().hex[:8]}"
+    witness.touch()
+    try:
+        looks = {node["NodeName"]: _on_node(node["NodeID"], witness) for node in nodes}
+        for name, look in looks.items():
+            if not _answer(look, name):
+                raise ConfigError(
+                    f"storage {storage} is not shared: node {name} does not see what is written "
+                    "to it here; give a directory that every node mounts"
+                )
+    finally:
+        witness.unlink(missing_ok=True)
+
+
+def _on_node(node_id: str, witness: Path) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": strategy, "max_retries": 0}
+    return ray.remote(appears).options(**options).remote(witness)
+
+
+def _answer(look: Any, name: str) -> bool:
+    try:
+        seen: bool = ray.get(look, timeout=NODE_S)
+    except ray.exceptions.RayError as error:
+        last_line = str(error).strip().rsplit("\n", 1)[-1]
+        raise ConfigError(f"node {name} cannot work for this study: {last_line}") from error
+    return seen
+
+
+def appears(path: Path) -> bool:
+    """Whether the file is there, or comes within a few seconds: file systems over a net cache."""
+    for _ in range(20):
+        if path.is_file():
+            return True
+        time.sleep(0.25)
+    return False
 
 
 def uses_gpu(machine: Machine) -> bool:

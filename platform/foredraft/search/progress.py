@@ -21,7 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from foredraft import front
-from foredraft.search.searcher import ROW
+from foredraft.config import Training
+from foredraft.record import ROW, state_of
 
 SCALARS = (
     "acceptance_rate",
@@ -39,6 +40,8 @@ class Bar(tune.Callback):
 
     def __init__(self, trials: int, *, rows: list[dict[str, Any]], budget: float) -> None:
         self.trials, self.rows, self.budget = trials, rows, budget
+        # Trials that another study reported are none of these.
+        self.taken = sum(row.get("from_study") is not None for row in rows)
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Show the bar; made here, as Tune pickles its callbacks and a bar cannot be."""
@@ -54,11 +57,16 @@ class Bar(tune.Callback):
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.progress.add_task("", total=self.trials, completed=len(self.rows))
+        self.task = self.progress.add_task("", total=self.trials, completed=self._own)
         self.progress.start()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"trials": self.trials, "rows": self.rows, "budget": self.budget}
+        return {
+            "trials": self.trials,
+            "rows": self.rows,
+            "budget": self.budget,
+            "taken": self.taken,
+        }
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -68,9 +76,13 @@ class Bar(tune.Callback):
         self.rows.append({**row, "state": state_of(row)})
         covered = front.quality(self.rows, budget=self.budget)[-1]
         said = f"{in_words(row)}; hypervolume {covered:.4f}"
-        self.progress.update(self.task, completed=len(self.rows), description=said)
+        self.progress.update(self.task, completed=self._own, description=said)
         if not self.console.is_terminal:
-            self.console.print(f"trial {len(self.rows)}/{self.trials}: {said}", soft_wrap=True)
+            self.console.print(f"trial {self._own}/{self.trials}: {said}", soft_wrap=True)
+
+    @property
+    def _own(self) -> int:
+        return len(self.rows) - self.taken
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Leave the bar as it ended."""
@@ -98,11 +110,13 @@ class Board(tune.Callback):
                 writer.add_scalar(name, value, 0)
 
 
-def state_of(row: Mapping[str, Any]) -> str:
-    """How a trial with this row ended: complete, pruned or failed."""
-    if not row or row.get("error"):
-        return "failed"
-    return "pruned" if row["stopped"] else "complete"
+def epoch_in_words(row: Mapping[str, Any], training: Training) -> str:
+    """An epoch of the target's training as one line, with what its stage may still take."""
+    stage = next(stage for stage in training.stages if stage.name == row["stage"])
+    left = max(0, stage.epochs - int(row["epoch"])) * row["seconds"]
+    said = f"target, {row['stage']} {row['epoch']}/{stage.epochs}"
+    ending = f", at most {left:.0f} s left of it" if left else ""
+    return f"{said}: validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s{ending}"
 
 
 def in_words(row: Mapping[str, Any]) -> str:

@@ -8,59 +8,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 from pydantic import TypeAdapter
 
-from foredraft import data, drafts, evaluate, front, provenance, timing
-from foredraft.dimensions import FloatDimension
+from foredraft import data, drafts, evaluate, provenance, timing
+from foredraft.record import Row, chosen, knee
 from foredraft.search import confirm
-from foredraft.search.progress import state_of
-from foredraft.search.searcher import WARM, row_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.study import Study
-from timer_xl import cost
+from timer_xl import ContextPolicy, cost
 
 CEILING_POINTS = 21
 CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
 KNEE = "confirmed point of the front nearest to the best of every objective"
 UNITS = {"stages": "", "patches_out": " a pass"}
-Row = dict[str, Any]
-
-
-def rows_of(study: Study, record: optuna.Study) -> list[Row]:
-    """Every trial that ended as a flat row: its settings, its draft, its metrics."""
-    ended = [t for t in record.get_trials(deepcopy=False) if t.state.is_finished()]
-    rows = [_row(study, trial) for trial in ended]
-    covered = front.quality(rows, budget=study.budget)
-    return [{**row, "hypervolume": now} for row, now in zip(rows, covered, strict=True)]
-
-
-def _row(study: Study, trial: optuna.trial.FrozenTrial) -> Row:
-    row = row_of(trial)
-    state = state_of(row)
-    policy = study.policy(trial.params)
-    settings = {
-        "scale": study.draft.scale,
-        "patches_out": study.draft.patches_out,
-        **study.acceptance,
-        **{name: _rounded(value) for name, value in trial.params.items()},
-        "context_policy": policy.kind,
-        "renorm_every": policy.renorm_every,
-    }
-    return {
-        "number": trial.number,
-        "state": state,
-        "error": None,
-        **{f"settings.{name}": value for name, value in settings.items()},
-        **row,
-        "feasible": state == "complete" and row["mse_ratio"] <= study.budget,
-        "from_study": trial.user_attrs.get(WARM),
-    }
-
-
-def _rounded(value: Any) -> Any:
-    return FloatDimension.rounded(value) if isinstance(value, float) else value
 
 
 def write(
@@ -77,20 +38,20 @@ def write(
         if column not in table:
             table[column] = math.nan
     provenance.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
-    best, knee = confirm.chosen(rows), confirm.knee(rows, study)
+    best, middle = chosen(rows), knee(rows, study)
     points = [
-        {**_point(row), "confirmed": row["confirmed"], "chosen": row is best, "knee": row is knee}
+        {**_point(row), "confirmed": row["confirmed"], "chosen": row is best, "knee": row is middle}
         for row in rows
         if row["on_front"]
     ]
     points.sort(key=lambda point: float(point["metrics"]["acceptance_rate"]))
     write_json(directory / "front.json", points)
-    for row, rule, name in ((best, CHOICE, "best.json"), (knee, KNEE, "knee.json")):
+    for row, rule, name in ((best, CHOICE, "best.json"), (middle, KNEE, "knee.json")):
         (directory / name).unlink(missing_ok=True)
         if row:
             write_json(directory / name, _recipe(row, rule, study, directory, target))
     trained = _distinct_drafts(rows)
-    write_json(directory / "references.json", _references(study, target, accuracy, trained))
+    write_json(directory / "references.json", _references(study, target, accuracy, rows))
     curves = [_curve(target, label="target", kind="target")]
     curves += [
         _curve(
@@ -158,22 +119,40 @@ def _scaler(study: Study) -> dict[str, Any]:
 
 def _distinct_drafts(rows: list[Row]) -> list[Row]:
     """One row per draft that was judged, smallest first."""
-    first = {row["draft_key"]: row for row in rows if row.get("draft_key")}
-    return sorted(first.values(), key=lambda row: int(row["parameters"]))
+    return list({row["draft_key"]: row for row in _alone(rows)}.values())
+
+
+def _alone(rows: list[Row]) -> list[Row]:
+    """One row per draft and context policy under which it was judged, smallest draft first."""
+    judged = {
+        (row["draft_key"], row["settings.context_policy"], row["settings.renorm_every"]): row
+        for row in rows
+        if row.get("draft_key")
+    }
+    return sorted(judged.values(), key=lambda row: int(row["parameters"]))
 
 
 def _references(
-    study: Study, target: drafts.Model, accuracy: evaluate.Accuracy, trained: list[Row]
+    study: Study, target: drafts.Model, accuracy: evaluate.Accuracy, rows: list[Row]
 ) -> dict[str, Any]:
-    """What the report draws beside the trials: target alone, drafts alone, the ceiling."""
-    costs = [TypeAdapter(cost.PassCosts).validate_json(row["costs"]) for row in trained]
+    """What the report draws beside the trials: target alone, drafts alone, the ceiling.
+
+    An error is that of one context policy: a draft is told beside the target under the same.
+    """
+    alone = _alone(rows)
+    costs = [TypeAdapter(cost.PassCosts).validate_json(row["costs"]) for row in alone]
     patches = -(-study.evaluation.horizon // target.config.patch)
-    policies = [confirm.evaluation_of(row, study).policy for row in trained]
+    policies = [confirm.evaluation_of(row, study).policy for row in alone]
     horizons = [
         {"patches": patches, "renorm_every": p.renorm_every, "batch": study.evaluation.batch}
         for p in policies
     ]
     grid = [i / (CEILING_POINTS - 1) for i in range(CEILING_POINTS)]
+    errors = {
+        policy_in_words(policy): {"mse": row["target_mse"], "mae": row["target_mae"]}
+        for policy, row in zip(policies, alone, strict=True)
+        if "target_mse" in row
+    }
     return {
         "target": {
             "key": target.key,
@@ -182,17 +161,19 @@ def _references(
             "mse": accuracy.mse,
             "mae": accuracy.mae,
             "step_s": costs[0].step_s[-1] if costs else None,
+            "policies": errors,
         },
         "drafts": [
             {
                 "key": row["draft_key"],
                 "scale": row["settings.scale"],
                 "parameters": row["parameters"],
+                "policy": policy_in_words(policy),
                 "mse": row["draft_mse"],
                 "mae": row["draft_mae"],
                 "speedup_alone": row["draft_speedup_alone"],
             }
-            for row in trained
+            for policy, row in zip(policies, alone, strict=True)
         ],
         "ceiling": [
             {
@@ -208,6 +189,13 @@ def _references(
         "batch": study.evaluation.batch,
         "budget": study.budget,
     }
+
+
+def policy_in_words(policy: ContextPolicy) -> str:
+    """A context policy as a report names it."""
+    return (
+        f"{policy.kind}, anew every {policy.renorm_every}" if policy.renorm_every else policy.kind
+    )
 
 
 def _labels(trained: list[Row]) -> list[str]:

@@ -17,22 +17,19 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from foredraft import front
 from foredraft.config import ConfigError
 from foredraft.dimensions import ChoiceDimension, Dimension, FloatDimension
 from foredraft.provenance import redacted
+from foredraft.record import ROW, address_of, row_of
 from foredraft.study import OBJECTIVES, Study
 
 SAME_ERROR_LIMIT = 3
-ROW = "row"
-"""The user attribute of a trial that holds all that was reported."""
 SHOWN = ("draft_key", "mse_ratio", "deviation", "stopped", "error")
 """What of it is repeated in attributes of its own, for Optuna's dashboard."""
-WARM = "warm_start"
-"""The user attribute of a trial that another study reported."""
 
 
 def open_record(study: Study, directory: Path) -> optuna.Study:
@@ -43,7 +40,7 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    url = study.database or f"sqlite:///{directory / 'study.db'}"
+    url = address_of(study, directory)
     directions: Any = [
         "maximize" if OBJECTIVES[n] == "max" else "minimize" for n in study.objectives
     ]
@@ -92,18 +89,6 @@ def sampler_of(study: Study, *, seed: int) -> BaseSampler:
         n_startup_trials=study.startup_trials,
         constant_liar=study.machine.concurrency != 1,
     )
-
-
-def reported(record: optuna.Study) -> list[FrozenTrial]:
-    """The trials of this study that came to an end, in order."""
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [t for t in record.get_trials(deepcopy=False, states=ended) if WARM not in t.user_attrs]
-
-
-def row_of(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial reported; empty where it reported nothing."""
-    row: dict[str, Any] = json.loads(trial.user_attrs.get(ROW, "{}"))
-    return row
 
 
 class OptunaSearcher(Searcher):

@@ -17,9 +17,9 @@ from ray import tune
 
 from foredraft import bank, drafts, provenance
 from foredraft.config import Evaluation, Training
+from foredraft.record import ROW
 from foredraft.search import judging
 from foredraft.search.machines import HEAD, claims
-from foredraft.search.searcher import ROW
 from foredraft.study import Study
 from timer_xl import TimerXLConfig
 
@@ -89,6 +89,8 @@ class Coordinator(tune.Trainable):
             "draft_key": path.name,
             "draft_mse": prepared.accuracy.mse,
             "draft_mae": prepared.accuracy.mae,
+            "target_mse": prepared.target_accuracy.mse,
+            "target_mae": prepared.target_accuracy.mae,
             "draft_speedup_alone": prepared.speedup_alone,
             "costs": json.dumps(asdict(prepared.costs)),
             "rule": json.dumps(asdict(rule)),
@@ -102,7 +104,7 @@ class Coordinator(tune.Trainable):
         path = drafts.directory_of(training, kind="draft", storage=storage, machine=machine)
         bank.note(path.name, study=storage / "studies" / self.job.study.name)
         if not drafts.is_whole(path):
-            arguments = (training, "draft", storage, machine)
+            arguments = (training, "draft", storage, machine, None)
             self._once(path.name, judging.train_model, *arguments, training=True)
         return path
 

@@ -8,7 +8,8 @@ import optuna
 
 from foredraft.config import ConfigError, validated
 from foredraft.files import read_json, read_mapping
-from foredraft.search.searcher import WARM, open_record
+from foredraft.record import WARM
+from foredraft.search.searcher import open_record
 from foredraft.study import Study
 
 # Two studies that agree in these measured the same thing.

@@ -405,6 +405,14 @@ def test_a_study_without_gain_says_so_plainly(trials: pd.DataFrame) -> None:
     assert inexact.reading[0] == plain
 
 
+def test_too_few_pairs_are_told_as_a_range(trials: pd.DataFrame) -> None:
+    few, enough = trials.assign(pairs=3), trials.assign(pairs=20)
+    for frame, said in ((few, "range of 3 pairs"), (enough, "95 % interval")):
+        assert said in report.tiles(summary_of(frame))[0].note
+    point = next(p for p in front_of(few).points if p.measured)
+    assert "range\u00a0of\u00a03\u00a0pairs" in point.hover
+
+
 def test_a_gain_within_the_noise_is_called_not_established(trials: pd.DataFrame) -> None:
     trials["speedup_low"] = 0.97
     assert any("not established" in sentence for sentence in summary_of(trials).reading)

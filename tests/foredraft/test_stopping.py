@@ -37,7 +37,7 @@ def judged(acceptance: float, speedup: float, ratio: float = math.nan) -> Judged
 @pytest.mark.parametrize(
     ("acceptance", "speedup", "ratio", "stopped"),
     [
-        (0.6, 1.5, math.nan, "front"),  # the closed form tells no error: it is taken as the best
+        (0.6, 1.5, math.nan, None),  # the closed form tells no error: it may be the least of all
         (0.75, 1.5, math.nan, None),  # within the slack of the front's acceptance
         (0.6, 1.9, math.nan, None),  # within the slack of its speedup
         (0.6, 1.5, 1.3, "budget"),
@@ -51,6 +51,12 @@ def test_a_trial_stops_only_where_it_would_fail_even_if_the_stage_were_wrong_by_
     best = [(0.8, 2.0, -0.45)]
     trial = judged(acceptance, speedup, ratio)
     assert why_stop(trial, study(), best, target_mse=0.5) == stopped
+
+
+def test_a_stage_that_tells_every_objective_stops_for_the_front_by_itself() -> None:
+    what = study(objectives=["acceptance_rate", "predicted_speedup"])
+    assert why_stop(judged(0.6, 1.5), what, [(0.8, 2.0)], target_mse=0.5) == "front"
+    assert why_stop(judged(0.75, 1.5), what, [(0.8, 2.0)], target_mse=0.5) is None
 
 
 def test_without_a_front_nothing_but_the_budget_stops_a_trial() -> None:

@@ -101,7 +101,8 @@ def tiles(summary: Summary) -> list[Tile]:
     drafts = Tile("Drafts trained", str(summary.num_drafts), "distinct architectures and recipes")
     if best is None:
         return [Tile("Speedup within budget", "–", "no trial so far"), done, drafts]
-    interval = f"95 % interval {number(best.low, digits=2)} to {number(best.high, digits=2)}"
+    what = tables.interval_text(best.pairs)
+    interval = f"{what} {number(best.low, digits=2)} to {number(best.high, digits=2)}"
     note = interval if best.measured else "predicted, not measured yet"
     length = f"{number(summary.accept_length, digits=2)} patches a round"
     return [

@@ -21,6 +21,7 @@ from foredraft.report import ladder
 from foredraft.report.tables import (
     Row,
     hover_text,
+    interval_text,
     is_feasible,
     number,
     percent,
@@ -87,6 +88,8 @@ class Point(NamedTuple):
     feasible: bool
     on_front: bool
     hover: str
+    pairs: int | None = None
+    """timed; below six, `low` and `high` are their range and no 95 % interval"""
     confirmed: bool = True
     """false where another point of the front is better in everything once both are measured"""
 
@@ -256,6 +259,7 @@ def points_info(trials: pd.DataFrame) -> tuple[Point, ...]:
             measured=row.get("speedup"),
             low=row.get("speedup_low"),
             high=row.get("speedup_high"),
+            pairs=int(row["pairs"]) if row.get("pairs") else None,
             feasible=is_feasible(row),
             on_front=bool(row.get("on_front")),
             hover=hover_text(row),
@@ -458,7 +462,8 @@ def _best_sentences(points: Sequence[Point], best: Point | None) -> list[str]:
     ]
     if best.low is not None and best.low <= 1:
         sentences.append(
-            f"Its 95 % interval reaches down to {best.low:.2f}×, so that gain is not established."
+            f"Its {interval_text(best.pairs)} reaches down to {best.low:.2f}×, "
+            "so that gain is not established."
         )
     off = [abs(p.predicted / p.measured - 1) for p in points if p.measured]
     sentences.append(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foredraft.provenance import redacted
+from foredraft.timing import INTERVAL_PAIRS
 
 Row = dict[str, Any]
 
@@ -134,12 +135,20 @@ def setting_text(value: object) -> str:
 
 
 def measured_text(row: Row) -> str:
-    """A measured speedup with its 95 % interval, or an en dash."""
+    """A measured speedup with its 95 % interval or range, or an en dash."""
     if row.get("speedup") is None:
         return "–"
     low, high = number(row.get("speedup_low"), digits=2), number(row.get("speedup_high"), digits=2)
+    pairs = row.get("pairs")
+    few = f", range of {pairs:.0f} pairs" if pairs and pairs < INTERVAL_PAIRS else ""
     fell = ", fell off the front" if row.get("confirmed") is False else ""
-    return f"{number(row['speedup'], digits=2, unit='×')} [{low}, {high}]{fell}"
+    return f"{number(row['speedup'], digits=2, unit='×')} [{low}, {high}]{few}{fell}"
+
+
+def interval_text(pairs: int | None) -> str:
+    """What the two ends of a measured speedup are: too few pairs have a range alone."""
+    few = pairs is not None and pairs < INTERVAL_PAIRS
+    return f"range of {plural(pairs or 0, 'pair')}" if few else "95 % interval"
 
 
 def test_text(row: Row) -> str:

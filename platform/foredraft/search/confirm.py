@@ -95,6 +95,8 @@ def _in_words(row: Row, measured: timing.Timing) -> str:
         f"trial {row['number']}: predicted {row['predicted_speedup']:.2f}x, measured "
         f"{measured.speedup:.2f}x [{measured.speedup_low:.2f}, {measured.speedup_high:.2f}]"
     )
+    if measured.pairs < timing.INTERVAL_PAIRS:
+        said += f" (the range of {measured.pairs} pairs)"
     if "test_mse_ratio" in row:
         flag = ", which differs" if row["test_differs"] else ""
         said += f"; mse ratio {row['mse_ratio']:.4f}, on test {row['test_mse_ratio']:.4f}{flag}"

@@ -159,8 +159,8 @@ def why_stop(
 ) -> str | None:
     """Why the trial is hopeless, or None.
 
-    What a stage told is taken as better by the study's slack; what it did not tell, as the best
-    on the front.
+    What a stage told is taken as better by the study's slack. Nothing beats a trial in what it did
+    not tell: the closed form knows no error, and so stops none for a front that has one.
     """
     if judged.row.mse_ratio - study.slack > study.budget:
         return "budget"
@@ -168,11 +168,10 @@ def why_stop(
     # A few windows have errors of their own: only their ratio tells of the others.
     told["mse"] = told["mse_ratio"] * target_mse
     point = []
-    for index, name in enumerate(study.objectives):
+    for name in study.objectives:
         value, sign = told[name], 1 if OBJECTIVES[name] == "max" else -1
         better = value + sign * study.slack * (1.0 if name == "acceptance_rate" else abs(value))
-        known = max((other[index] for other in best), default=math.inf)
-        point.append(known if math.isnan(value) else sign * better)
+        point.append(math.inf if math.isnan(value) else sign * better)
     return "front" if any(front.beats(other, tuple(point)) for other in best) else None
 
 

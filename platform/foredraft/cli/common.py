@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -51,8 +52,8 @@ class Common:
     needs_storage: ClassVar[bool] = False
     """whether the verb only reads its storage, so that it must be there"""
 
-    storage: Path = Path("runs")
-    """directory of all artefacts"""
+    storage: Path = field(default_factory=lambda: Path(os.environ.get("FOREDRAFT_STORAGE", "runs")))
+    """directory of all artefacts; by default $FOREDRAFT_STORAGE, else runs"""
     seed: Seed | None = None
     """of everything random; by default the configuration's own"""
     json: bool = False

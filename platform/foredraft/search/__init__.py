@@ -27,7 +27,7 @@ from foredraft import claims, data, drafts, evaluate, provenance, record
 from foredraft.config import ConfigError, Training
 from foredraft.files import read_mapping, yaml_text
 from foredraft.recipes import RECIPES, recipe
-from foredraft.search import confirm, judging, once, results, warm
+from foredraft.search import confirm, disk, judging, once, results, warm
 from foredraft.search.machines import (
     check_shared,
     cluster_in_words,
@@ -46,6 +46,9 @@ __all__ = ["connect", "run", "target_of"]
 
 # What may differ when a study goes on: how much of it, and on what machine.
 MAY_CHANGE = {"trials", "machine", "confirm_pairs", "confirm_windows"}
+
+# Where Ray unpacks the working directory of a submitted job, and removes it when it likes.
+PACKAGE_CACHE = "working_dir_files"
 
 
 def run(
@@ -69,10 +72,24 @@ def run(
         ConfigError: the study exists already, something that it names does not, or the cluster
             or its storage is out of reach.
         DataError: its data cannot be read.
-        StudyStopped: the same error three times in a row, an interruption, or most trials failed.
+        StudyStopped: the same error three times in a row, an interruption, a full disk, or most
+            trials failed.
     """
     # Every trial has a working directory of its own.
     storage, study = storage.resolve(), study.located(Path.cwd())
+    try:
+        return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        raise StudyStopped(
+            f"study {study.name!r} stopped: {disk.in_words(storage)}; what was reported is kept: "
+            "make room, then --resume goes on with it"
+        ) from error
+
+
+def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
+    """The directory of the finished study."""
     directory = storage / "studies" / study.name
     _check_directory(study, directory, replace=replace, resume=resume)
     _check_data(study)
@@ -80,6 +97,12 @@ def run(
     if isinstance(target_training, Training):
         study.check_target(target_training.model)
     console = Console(stderr=True)
+    if PACKAGE_CACHE in storage.parts:
+        console.print(
+            f"storage {storage} lies in Ray's cache of packages and vanishes with it: give "
+            "--storage, or set FOREDRAFT_STORAGE",
+            soft_wrap=True,
+        )
     with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
         console.print(cluster_in_words(connect()), soft_wrap=True)
         check_shared(storage)

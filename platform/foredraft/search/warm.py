@@ -12,8 +12,13 @@ from foredraft.record import WARM
 from foredraft.search.searcher import open_record
 from foredraft.study import Study
 
-# Two studies that agree in these measured the same thing.
-SAME = {"target", "draft", "evaluation", "acceptance", "dimensions", "objectives", "few_windows"}
+# Two studies that agree in these measured the same thing, and stopped the same trials.
+SAME = (
+    *("target", "draft", "evaluation", "acceptance", "dimensions", "objectives"),
+    *("few_windows", "slack", "budget", "machine"),
+)
+# Predicted speedups are of the machine that was timed.
+HARDWARE = ("cpu", "num_cpus", "cuda")
 
 
 def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
@@ -27,7 +32,8 @@ def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
         raise ConfigError(f"warm_start is {study.warm_start!r}: no such study in {storage}")
     tree = read_mapping(directory / "study.yaml", what="a study")
     first = validated(Study, tree, source=str(directory / "study.yaml"))
-    if all(getattr(first, name) == getattr(study, name) for name in SAME):
+    other = [name for name in SAME if getattr(first, name) != getattr(study, name)]
+    if not other and _hardware(directory) == _hardware(storage / "studies" / study.name):
         return _take_over(first, record, directory)
     taken = 0
     for point in _front(directory):
@@ -38,7 +44,15 @@ def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
         }
         record.enqueue_trial(settings, skip_if_exists=True)
         taken += 1
-    return f"starting with {taken} points of {first.name}'s front, to be judged anew"
+    why = f"{', '.join(other)} differ" if other else "it ran on another machine"
+    return f"starting with {taken} points of {first.name}'s front, to be judged anew, as {why}"
+
+
+def _hardware(directory: Path) -> list[object]:
+    path = directory / "provenance.json"
+    remedy = f"search --resume of study {directory.name!r} writes it anew"
+    facts = read_json(path, remedy=remedy) if path.is_file() else {}
+    return [facts.get(name) for name in HARDWARE]
 
 
 def _take_over(first: Study, record: optuna.Study, directory: Path) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from foredraft import record, report
 from foredraft.config import ConfigError, validated
-from foredraft.report import figures, information, page, tables
+from foredraft.report import directory, figures, information, page, tables
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.study import Study
 
@@ -588,14 +588,14 @@ def test_a_study_that_runs_or_was_stopped_is_reported_as_far_as_it_has_come(
     assert "No speedup has been measured yet." in text
     assert "2 within the budget, 1 failed" in text
     assert {path: path.read_bytes() for path in before} == before
-    trials = information.read_study(folder).trials
+    trials = directory.read_study(folder).trials
     assert trials.loc[trials["on_front"], "number"].tolist() == [0]
 
 
 def test_what_a_finished_study_measured_outlives_its_storage(study_dir: Path) -> None:
     folder = begun(study_dir.parent / "begun", REPORTED)
     make_trials().to_parquet(folder / "trials.parquet")
-    assert len(information.read_study(folder).trials) == 90
+    assert len(directory.read_study(folder).trials) == 90
 
 
 def test_a_storage_is_never_made_by_looking_for_it(tmp_path: Path) -> None:
@@ -636,7 +636,7 @@ def test_a_reference_that_is_not_a_number_counts_as_missing(study_dir: Path) -> 
     text = json.dumps({**REFERENCES, "drafts": drafts})
     assert "NaN" in text
     (study_dir / "references.json").write_text(text)
-    assert information.drafts_info(information.read_study(study_dir).references)[0].speedup is None
+    assert information.drafts_info(directory.read_study(study_dir).references)[0].speedup is None
     assert "</html>" in report.write_report(study_dir).read_text()
 
 

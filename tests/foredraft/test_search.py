@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foredraft import data, drafts, provenance, report, search
@@ -16,7 +17,7 @@ from foredraft.cli.studies import Search
 from foredraft.config import ConfigError, validated
 from foredraft.data import DataError
 from foredraft.forecast import write_forecast
-from foredraft.search import plan
+from foredraft.search import machines, plan
 from foredraft.study import Study
 from timer_xl import TimerXL, TimerXLConfig, checkpoint
 
@@ -74,6 +75,20 @@ def test_every_trial_has_its_row_and_every_figure_its_column(storage: Path) -> N
         .all(axis=None)
     )
     assert trials.loc[trials["on_front"], "speedup"].gt(0).all()
+
+
+def test_a_ray_of_our_own_listens_on_this_machine_alone(storage: Path) -> None:
+    assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+    assert "1 node" in machines.cluster_in_words(search.connect())
+
+
+def test_every_draft_is_told_beside_the_target_under_its_own_policy(storage: Path) -> None:
+    path = storage / "studies" / "tiny" / "references.json"
+    references = json.loads(path.read_text())
+    assert set(references["target"]["policies"]) == {"sliding"}
+    told = references["target"]["policies"]["sliding"]
+    assert told["mse"] == pytest.approx(references["target"]["mse"])
+    assert {draft["policy"] for draft in references["drafts"]} == {"sliding"}
 
 
 def test_each_distinct_draft_is_trained_once(storage: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 
 from foredraft import record, search
 from foredraft.cli.studies import Search
-from foredraft.config import ConfigError, validated
+from foredraft.config import ConfigError, Training, validated
 from foredraft.data import DataError
-from foredraft.search import disk, machines, warm
+from foredraft.search import disk, machines, progress, warm
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.study import Study, StudyStopped
 
@@ -146,6 +146,16 @@ def test_trials_of_another_machine_are_judged_anew(tmp_path: Path) -> None:
     second = study(name="second", warm_start="first")
     kept = open_record(second, begin(second, tmp_path))
     assert "another machine" in warm.start(second, kept, storage=tmp_path)
+
+
+def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> None:
+    training = study(target={"model": MODEL, "stages": [{**STAGE, "epochs": 5}]}).target
+    assert isinstance(training, Training)
+    row = {"stage": "scratch", "epoch": 2, "validation_loss": 0.5, "seconds": 10.0}
+    said = progress.epoch_in_words(row, training)
+    assert "scratch 2/5: validation 0.5000" in said
+    assert "at most 30 s left" in said
+    assert "left" not in progress.epoch_in_words({**row, "epoch": 5}, training)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from foredraft import front, search
-from foredraft.config import validated
+from foredraft.config import ConfigError, validated
+from foredraft.search import machines
 from foredraft.study import Study
 
 # Each costs some seconds; FOREDRAFT_KILLS=5 is what benchmarks/ reports.
@@ -96,6 +97,21 @@ def test_more_trials_than_cpus_end_too(storage: Path) -> None:
     machine = {"concurrency": 4, "cpus": 2, "use_gpu": False}
     search.run(study(name="cpus", trials=4, machine=machine), storage=storage)
     assert len(trials_of(storage, "cpus")) == 4
+
+
+def test_a_storage_that_a_node_does_not_see_is_found_before_the_first_trial(
+    cluster: Cluster, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    machines.check_shared(storage)
+    assert not list(storage.glob(".seen*"))
+    # As on a disk of its own: what the driver writes is never seen by a node.
+    monkeypatch.setattr(Path, "touch", lambda self: None)
+    with pytest.raises(ConfigError, match=r"is not shared: node .* does not see") as refusal:
+        machines.check_shared(storage)
+    assert "\n" not in str(refusal.value)
+    cluster.remove_node(node)
 
 
 def test_the_front_is_timed_on_every_kind_of_device(cluster: Cluster, storage: Path) -> None:

@@ -15,6 +15,7 @@ from plotly import graph_objects as go
 
 from foredraft.provenance import atomic_write, redacted
 from foredraft.report import page, quality, tables
+from foredraft.report.directory import Study, read_study
 from foredraft.report.figures import (
     accuracy_figure,
     curves_figure,
@@ -23,13 +24,11 @@ from foredraft.report.figures import (
     settings_figure,
 )
 from foredraft.report.information import (
-    Study,
     Summary,
     accuracy_info,
     curves_info,
     front_info,
     points_info,
-    read_study,
     settings_info,
     summary_info,
 )

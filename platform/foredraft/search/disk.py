@@ -29,7 +29,8 @@ def is_full(error: BaseException) -> bool:
 
 def in_words(storage: Path) -> str:
     """The disk of a storage, and what is left on it."""
-    return f"{storage} cannot be written, {shutil.disk_usage(storage).free:,} bytes are left there"
+    there = next(path for path in (storage, *storage.parents) if path.exists())
+    return f"{storage} cannot be written, {shutil.disk_usage(there).free:,} bytes are left there"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,4 +1,7 @@
-"""Claims about the ladder of draft quality: what it tells, what it trains, what its page says."""
+"""Claims about the ladder of draft quality: what it tells, what it trains, what its page says.
+
+Its errors are those on the rows of its split, by hand; what could not be judged is not trained.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from foredraft import drafts, progression
+from foredraft import cli, data, drafts, progression
 from foredraft.config import Evaluation, Machine, Stage, Training
 from foredraft.ladders import LADDERS, Ladder, Rung, ladder_of
 from foredraft.report import ladder as ladder_page
-from timer_xl import TimerXLConfig
+from timer_xl import TimerXLConfig, checkpoint, rollout
 
 DATA = "synthetic-etth:rows=1200"
 MODEL = TimerXLConfig(patch=12, context=48, d_model=32, n_heads=2, d_ff=64)
@@ -82,6 +87,44 @@ def test_the_lenient_rule_of_the_study_accepts_whatever_the_strict_one_does(clim
     for row in rows(climbed)[1::2]:
         assert row["acceptance_lenient"] == 1.0
         assert row["acceptance_strict"] <= row["acceptance_lenient"]  # type: ignore[operator]
+
+
+def test_the_errors_of_a_ladder_are_those_on_the_rows_of_its_split(climbed: Path) -> None:
+    told, *_ = rows(climbed)
+    path = drafts.find(str(told["key"]), kind="target", storage=climbed.parents[1])
+    dataset = data.load(DATA)
+    first, end = dataset.splits["test"]
+    learnt_TC = dataset.values_TC[slice(*dataset.splits["train"])].astype(np.float64)
+    values_TC = (dataset.values_TC - learnt_TC.mean(axis=0)) / learnt_TC.std(axis=0)
+    for horizon, name in ((12, "near"), (48, "far")):
+        starts = [first + (end - first - horizon) * number // 7 for number in range(8)]
+        contexts, truths = (
+            torch.from_numpy(np.stack([values_TC[a:b] for a, b in parts])).float()
+            for parts in (
+                [(start - 48, start) for start in starts],
+                [(start, start + horizon) for start in starts],
+            )
+        )
+        forecast = rollout(checkpoint.load(path), contexts, horizon=horizon)
+        assert told[f"{name}_horizon"] == horizon
+        assert told[f"{name}_mse"] == pytest.approx(
+            float((forecast - truths).square().mean()), rel=1e-4
+        )
+        assert told[f"{name}_mae"] == pytest.approx(
+            float((forecast - truths).abs().mean()), rel=1e-4
+        )
+
+
+def test_a_draft_alone_is_told_with_its_own_errors_beside_the_targets(climbed: Path) -> None:
+    target, *others = rows(climbed)
+    for speculation, alone in zip(others[::2], others[1::2], strict=True):
+        assert alone["mse_ratio"] == pytest.approx(alone["far_mse"] / target["far_mse"])  # type: ignore[operator]
+        assert speculation["mse_ratio"] == pytest.approx(
+            speculation["far_mse"] / target["far_mse"]  # type: ignore[operator]
+        )
+        assert alone["deviation"] > speculation["deviation"] >= 0  # type: ignore[operator]
+        assert alone["near_mse"] != pytest.approx(target["near_mse"], rel=1e-6)
+        assert alone["key"] == speculation["key"]
 
 
 def test_of_several_scales_the_one_is_shown_that_is_accepted_most_on_validation(
@@ -164,6 +207,80 @@ def test_the_figure_draws_every_rung_in_every_panel() -> None:
 def test_a_named_ladder_is_complete_and_survives_json(name: str) -> None:
     ladder = ladder_of(name)
     assert Ladder.model_validate(json.loads(ladder.model_dump_json())) == ladder
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--windows", "0"], "evaluation.windows is 0"),
+        (["--windows", "-3"], "evaluation.windows is -3"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--target", "nowhere"], "'nowhere' is no trained target"),
+    ],
+)
+def test_a_ladder_that_could_not_be_judged_is_refused_before_anything_is_trained(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["progression", "--recipe", "demo", "--storage", str(tmp_path / "runs"), *words]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert not (tmp_path / "runs").exists()
+
+
+def tiny(**changes: Any) -> Ladder:
+    rung = Rung(name="only", scales=(0.5,), stages=(stage("scratch"),))
+    evaluation = Evaluation(data=DATA, split="test", horizon=48, windows=8)
+    content = {"name": "tiny", "target": "demo", "rungs": (rung,), "evaluation": evaluation}
+    return Ladder(**(content | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluation": Evaluation(data=DATA, split="test", horizon=300)}, "horizon 300"),
+        ({"evaluation": Evaluation(data="nothing.csv")}, "nothing.csv does not exist"),
+        (
+            {"rungs": (Rung(name="bad", scales=(0.5, 0.01), stages=(stage("scratch"),)),)},
+            "scale is 0.01",
+        ),
+        (
+            {
+                "rungs": (
+                    Rung(
+                        name="short",
+                        scales=(0.5,),
+                        stages=(stage("scratch", data="synthetic-etth:rows=300"),),
+                        patches_out=7,
+                    ),
+                )
+            },
+            "train has 210 rows",
+        ),
+    ],
+)
+def test_a_rung_that_would_fail_stops_the_ladder_before_its_target_is_trained(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    with pytest.raises(ValueError, match=said):
+        progression.climb(
+            tiny(**changes), storage=tmp_path / "runs", machine=Machine(cpus=1), say=told.append
+        )
+    assert told == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_ladder_takes_another_target_number_of_windows_and_seed() -> None:
+    own, changed = ladder_of("demo"), ladder_of("demo", target="0fb0", windows=5, seed=3)
+    assert (changed.target, changed.evaluation.windows, changed.seed) == ("0fb0", 5, 3)
+    evaluation = own.evaluation.model_copy(update={"windows": 5})
+    assert own == changed.model_copy(
+        update={"target": own.target, "evaluation": own.evaluation, "seed": own.seed}
+    )
+    assert changed.evaluation == evaluation
 
 
 def test_a_ladder_that_does_not_exist_is_refused_by_name() -> None:

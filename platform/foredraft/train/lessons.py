@@ -174,7 +174,8 @@ class Lessons:
         for index, kind_W in enumerate(mixed.split(sizes)):
             variates_WV = self.sources[index].variates_WV
             for kind, ahead in enumerate(self.kinds):
-                for index_B in (kind_W == kind).nonzero().flatten().split(batch):
+                asked = (kind_W == kind).nonzero().flatten()
+                for index_B in asked.split(batch) if len(asked) else ():
                     variates_BV = None if variates_WV is None else variates_WV[index_B]
                     yield Draw(index, index_B, variates_BV, ahead)
 

@@ -1,6 +1,6 @@
 """The ladder of draft quality: every rung trained, judged and timed beside its target.
 
-    directory = climb(ladder_of("etth1"), storage=Path("runs"), machine=Machine())
+    directory = climb(ladder_of("etth1"), storage=Path("runs"), machine=Machine(), say=print)
 
 Every rung is told twice: as speculation under the strict rule, and as the draft alone, without its
 target. Where the draft alone is as accurate, no speculation pays, and the ladder says so.

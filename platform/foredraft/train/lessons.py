@@ -115,8 +115,8 @@ class Lessons:
     def _open(self, name: str, dataset: data.Dataset, split: str, *, limit: int | None) -> Source:
         windows = needs.windows(dataset, split, self.config)
         if limit is not None and limit < len(windows):
-            even = torch.linspace(0, len(windows) - 1, limit).long()
-            windows = dataclasses.replace(windows, starts_W=windows.starts_W[even])
+            chosen = evenly(limit, among=len(windows))
+            windows = dataclasses.replace(windows, starts_W=windows.starts_W[chosen])
         # Answers are kept per window, and a validation must be the same at every epoch.
         fixed = split != "train" or self.taught is not None
         generator = torch.Generator().manual_seed(0)
@@ -261,6 +261,12 @@ def _kinds(stage: Stage, config: TimerXLConfig) -> dict[int | None, float]:
     for ahead in range(stage.rollouts):
         shares[ahead] = shares.get(ahead, 0.0) + stage.rolled / stage.rollouts
     return {ahead: share for ahead, share in shares.items() if share > 0}
+
+
+def evenly(count: int, *, among: int) -> Tensor:
+    """`count` indices, int64: the first and the last of `among`, and evenly between them."""
+    # In whole numbers: those beyond 16.8 million are no float32.
+    return torch.arange(count) * (among - 1) // max(1, count - 1)
 
 
 def shared_out(weights: Iterable[float], count: int) -> Tensor:

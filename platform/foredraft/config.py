@@ -226,7 +226,7 @@ def validated(kind: type[T], content: Any, *, source: str) -> T:
             message = "is missing"
         elif field and not isinstance(first["input"], dict):
             # A part of the tree as a whole tells its fields itself.
-            message = f"is {_short(first['input'])}: {message}"
+            message = f"is {shown(first['input'])}: {message}"
         raise ConfigError(f"{source}: {field} {message}".replace(":  ", ": ")) from error
 
 
@@ -236,7 +236,7 @@ def complaint(error: Mapping[str, Any]) -> str:
     return message.removeprefix("Value error, ").replace("Input should", "it should")
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as it stands in a message: no number or list of hundreds of digits."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -24,6 +24,8 @@ class Drafts(Common):
         foredraft drafts prune --yes
     """
 
+    needs_storage = True
+
     action: Positional[Literal["list", "show", "prune"]]
     key: Positional[str | None] = None
     """key of a draft, or the beginning of one, for `show`"""

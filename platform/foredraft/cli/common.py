@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from tyro.conf import UseAppendAction
 
-from foredraft.config import ConfigError, Seed, complaint, validated
+from foredraft.config import ConfigError, Seed, complaint, shown, validated
 from timer_xl import Acceptance
 
 Result = dict[str, Any]
@@ -71,7 +71,7 @@ class Common:
         except ValidationError as error:
             first = error.errors()[0]
             flag = f"--{first['loc'][0]}".replace("_", "-")
-            raise ConfigError(f"{flag} is {first['input']!r}: {complaint(first)}") from error
+            raise ConfigError(f"{flag} is {shown(first['input'])}: {complaint(first)}") from error
         self._check_storage()
 
     def _check_storage(self) -> None:

@@ -11,20 +11,31 @@ from torch import Tensor
 from timer_xl.config import TimerXLConfig
 
 
+def precision_of(dtype: torch.dtype) -> torch.dtype:
+    """In what a model with such weights computes positions, scores and predictions."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def rotary_table(
-    config: TimerXLConfig, patch_L: Tensor, variate_L: Tensor, *, window: int
+    config: TimerXLConfig,
+    patch_L: Tensor,
+    variate_L: Tensor,
+    *,
+    window: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """By how much tokens' pairs are turned, complex64 [..., L, E/4] (RoFormer, arXiv 2104.09864).
+    """By how much tokens' pairs are turned, complex [..., L, E/4] (RoFormer, arXiv 2104.09864).
 
     Args:
         config: says what a position is.
         patch_L: patch of each token, from the window's anchor; may have axes before L.
         variate_L: variate of each token.
         window: patches of the window.
+        dtype: of the angles.
     """
     position_L = variate_L * window + patch_L if config.positions == "flattened" else patch_L
     rotated = config.head_width // 2
-    exponent = torch.arange(0, rotated, 2, device=patch_L.device, dtype=torch.float32)
+    exponent = torch.arange(0, rotated, 2, device=patch_L.device, dtype=dtype)
     angle_LE = position_L[..., None] * 10_000.0 ** (-exponent / rotated)
     return torch.polar(torch.ones_like(angle_LE), angle_LE)
 

@@ -59,20 +59,37 @@ def import_openltm(
     *,
     context: int = 672,
     activation: Literal["relu", "gelu"] = "relu",
+    revin: bool = True,
+    flash_attention: bool = False,
     dropout: float = 0.1,
 ) -> TimerXL:
     """The model of an OpenLTM or STRIDE Timer-XL `checkpoint.pth`.
 
-    Widths, layers and heads are read from the tensors' shapes. What those do not tell is given:
-    the context, and the activation (OpenLTM's default is relu). The token positions of that code
-    run over the flattened, variate-major sequence.
+    Widths, layers and heads are read from the tensors' shapes. What those do not tell is given. The
+    token positions of that code run over the flattened, variate-major sequence. A model trained
+    with its `--covariate`, whose last variate alone sees the others, is not a Timer-XL as it stands
+    here, and its tensors do not tell it from one.
+
+    Args:
+        path: the checkpoint.
+        context: look-back in time steps.
+        activation: of the feed-forward layers; OpenLTM's default is relu.
+        revin: whether it was trained with `--use_norm`.
+        flash_attention: whether it was trained with `--flash_attention`, under which that code adds
+            the variate bias to scores that are divided by sqrt(E) already.
+        dropout: of a training that goes on from it.
 
     Raises:
         InvalidInput: the file is no such checkpoint; the first tensor that is missing, left over or
             of another shape is named.
     """
     theirs = _read(path)
-    config = _config_of(theirs, path, context=context, activation=activation, dropout=dropout)
+    config = dataclasses.replace(
+        _config_of(theirs, path, context=context, activation=activation, dropout=dropout),
+        revin=revin,
+    )
+    # Ours is divided by sqrt(E) with the scores.
+    bias_scale = config.head_width**0.5 if flash_attention else 1.0
     ours: dict[str, Tensor] = {}
     for name in ("embedding.weight", "embedding.bias"):
         ours[name] = _take(theirs, name, path)
@@ -87,7 +104,7 @@ def import_openltm(
             ours |= _block(theirs, path, layer=layer, suffix=suffix)
     for layer in range(config.n_layers):
         bias = f"blocks.attn_layers.{layer}.attention.inner_attention.attn_bias.emb.weight"
-        ours[f"blocks.{layer}.attention.bias_2H"] = _take(theirs, bias, path)
+        ours[f"blocks.{layer}.attention.bias_2H"] = bias_scale * _take(theirs, bias, path)
     if theirs:
         raise InvalidInput(f"{path} holds {min(theirs)}, which a Timer-XL does not have")
     return _with_weights(config, ours, source=path)

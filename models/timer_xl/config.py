@@ -50,6 +50,9 @@ class TimerXLConfig:
     positions: Literal["time", "flattened"] = "time"
     """rotary position of a token: its patch in time, or its index in the variate-major sequence
     (as OpenLTM's code has it, which ties it to one window length)"""
+    revin: bool = True
+    """whether each window is normalised by its own mean and deviation; a model without it reads
+    and answers in the units of the data as they are given"""
 
     def __post_init__(self) -> None:
         for name in ("patch", "context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):

@@ -68,7 +68,7 @@ class Outlook(NamedTuple):
     log_variance: Tensor | None
     """as `mean`, in RevIN units"""
     unit: Tensor
-    """[B, 1 or M, C, 1], the length of one RevIN unit"""
+    """[B, 1 or M, C, 1], the length of one RevIN unit; 1 for a model without RevIN"""
 
     def gaussian(self, sigma: float | None) -> Gaussian:
         """The distribution: the model's variance where it has one, `sigma` units elsewhere."""
@@ -94,7 +94,7 @@ class SlidingContext:
         size = self.history.context_patches
         span = self.history.patches(self.history.end + ahead - last + 1 - size, size + last - 1)
         windows = span.unfold(1, size, 1).permute(0, 1, 4, 2, 3).flatten(0, 1)
-        normalisation = Normalisation.of(windows)
+        normalisation = Normalisation.of(windows, revin=self.model.config.revin)
         prediction = self.model(normalisation.apply(windows), last=1)
         mean = normalisation.invert(prediction.mean)
         unit = normalisation.deviation
@@ -121,67 +121,72 @@ class FoldedContext:
         self.model, self.history, self.fold = model, history, model.fold
         batch, places, variates, _ = history.read_BNCP.shape
         self.encoded: Place = 0
-        # Keys are kept in the units of the first window, so that no offset of the data drowns them.
-        self.first = Normalisation.of(history.read_BNCP[:, : history.context_patches])
+        # Means are kept less the first window's, so that no offset of the data drowns them.
+        first = history.read_BNCP[:, : history.context_patches]
+        self.level_B1C1 = Normalisation.of(first, revin=model.config.revin).mean
         self.cache = self.fold.new_cache(batch=batch, patches=places, variates=variates)
-        # Variance and mean of every patch, in those units: a window's follow from its patches'.
+        # Variance and mean of every patch: a window's follow from its patches'.
         self.moments_BN2C = history.read_BNCP.new_zeros(batch, places, 2, variates)
 
     def predict(self, *, ahead: int, last: int) -> Outlook:
         """As `SlidingContext.predict`; only patches that are new are projected."""
-        size = self.history.context_patches
+        size, batch = self.history.context_patches, len(self.level_B1C1)
         end = self.history.end + ahead
-        u_BNCP, keys_values = self._encode(end, at_least=last)
+        keys_values = self._encode(end)
         start = end - last + 1 - size  # of the first window
         units = self._window_units(read_at(self.moments_BN2C, start, size + last - 1))
-        tokens_BLD = self.model.embedding(
-            units.apply(u_BNCP[:, -last:]).to(self.model.dtype).flatten(1, 2)
-        )
-        batch, _, variates, _ = u_BNCP.shape
-        first = lowest(start)
+        own = Normalisation(units.mean + self.level_B1C1, units.deviation)
+        newest_BMCP = own.apply(self.history.patches(end - last, last))
+        tokens_BLD = self.model.embedding(newest_BMCP.to(self.model.dtype).flatten(1, 2))
+        variates, first = newest_BMCP.shape[2], lowest(start)
         attended_BHLE = self.fold.attend(
             tokens_BLD,
             keys_values[..., first * variates :, :],
+            means_BTC=self.moments_BN2C[:, first : highest(end), 1],
             units=units,
-            start=on_device(start, u_BNCP.device),
+            start=on_device(start, tokens_BLD.device),
             first=first,
         )
         tokens_BLD = self.model.blocks[0].after_attention(attended_BHLE, tokens_BLD)
         prediction = self.model.predict(tokens_BLD.view(batch, last, variates, -1))
-        unit = units.deviation * self.first.deviation
-        mean = torch.addcmul(self.first.invert(units.mean), prediction.mean, unit)
-        return _outlook(self.model, mean, prediction.log_variance, unit, batch=batch)
+        mean = own.invert(prediction.mean)
+        return _outlook(self.model, mean, prediction.log_variance, own.deviation, batch=batch)
 
-    def _encode(self, end: Place, *, at_least: int) -> tuple[Tensor, Tensor]:
-        """The last patches before `end`, and all raw keys and values up to the farthest one's.
+    def _encode(self, end: Place) -> Tensor:
+        """All raw keys and values up to the farthest sample's `end`, those that lacked added.
 
-        Where samples lack unequally many, all write as many as the one that lacks most; what is
-        written past a sample's end lies outside its windows, and is written again when it counts.
+        Where samples lack unequally many, all write as many as the one that lacks most, from their
+        first place on if they have not as many: what is written past a sample's end lies outside
+        its windows, and is written again when it counts.
         """
-        count = max(at_least, highest(end - self.encoded))
+        count = max(1, highest(end - self.encoded))
         start = end - count if isinstance(end, int) else (end - count).clamp_min(0)
-        u_BNCP = self.first.apply(self.history.patches(start, count))
-        variates = u_BNCP.shape[2]
-        moments = torch.stack(torch.var_mean(u_BNCP, 3, correction=0), 2)
-        write_at(self.moments_BN2C, moments, start)
+        x_BNCP = self.history.patches(start, count) - self.level_B1C1
+        variance, mean_BNC = torch.var_mean(x_BNCP, 3, correction=0)
+        write_at(self.moments_BN2C, torch.stack((variance, mean_BNC), 2), start)
+        variates = x_BNCP.shape[2]
         keys_values = self.cache.write(
             0,
-            self.fold.keys_values(u_BNCP, start=on_device(start, u_BNCP.device)),
-            start=on_device(start * variates, u_BNCP.device),
+            self.fold.keys_values(
+                x_BNCP - mean_BNC[..., None], start=on_device(start, x_BNCP.device)
+            ),
+            start=on_device(start * variates, x_BNCP.device),
             stop=highest(end) * variates,
         )
         self.encoded = end
-        return u_BNCP, keys_values
+        return keys_values
 
     def _window_units(self, moments_BN2C: Tensor) -> Normalisation:
-        """Statistics [B, M, C, 1] of every window, in the units of the first one.
+        """Statistics [B, M, C, 1] of every window, its mean less the first window's.
 
         The variance of a window is the mean of its patches' and the variance of their means.
         """
         variance, mean = moments_BN2C.unfold(1, self.history.context_patches, 1).unbind(2)
+        if not self.model.config.revin:
+            zeros = torch.zeros_like(mean[..., :1])
+            return Normalisation(zeros, torch.ones_like(zeros))
         between, mean_BMC = torch.var_mean(mean, dim=-1, correction=0)
-        epsilon = REVIN_EPSILON / self.first.deviation.square()[..., 0]
-        deviation_BMC = torch.sqrt(variance.mean(-1) + between + epsilon)
+        deviation_BMC = torch.sqrt(variance.mean(-1) + between + REVIN_EPSILON)
         return Normalisation(mean_BMC[..., None], deviation_BMC[..., None])
 
     def begin_round(self) -> None:
@@ -198,8 +203,8 @@ class FoldedContext:
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
         self.encoded = of_samples(self.encoded, index_A)
-        index_device = index_A.to(self.first.mean.device)
-        self.first = Normalisation(*(part[index_device] for part in self.first))
+        index_device = index_A.to(self.level_B1C1.device)
+        self.level_B1C1 = self.level_B1C1[index_device]
         self.moments_BN2C = self.moments_BN2C[index_device]
         self.cache.select(index_device)
 
@@ -213,7 +218,7 @@ class CachedContext:
         self.anchor: Place = 0
         self.encoded: Place = 0
         size = history.context_patches
-        self.normalisation = Normalisation.of(history.read_BNCP[:, :size])
+        self.normalisation = Normalisation.of(history.read_BNCP[:, :size], revin=model.config.revin)
         self.cache = model.new_cache(batch=batch, patches=size + room, variates=variates)
 
     def begin_round(self) -> None:
@@ -231,7 +236,7 @@ class CachedContext:
             alike(torch.where(due_B, each(window, batch), each(place, batch)))
             for place in (self.anchor, self.encoded)
         )
-        fresh = Normalisation.of(self.history.patches(window, size))
+        fresh = Normalisation.of(self.history.patches(window, size), revin=self.model.config.revin)
         mask = due_B.to(fresh.mean.device)[:, None, None, None]
         self.normalisation = Normalisation(
             *(

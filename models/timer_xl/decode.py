@@ -47,7 +47,12 @@ def rollout(
     """
     model, policy = Engine.of(model), policy or ContextPolicy()
     patches = _num_patches(model, context_BTC, horizon)
-    history = History(context_BTC, patch=model.config.patch, room=patches, keep_proposals=False)
+    history = History(
+        _precise(context_BTC, model),
+        patch=model.config.patch,
+        room=patches,
+        keep_proposals=False,
+    )
     context = open_context(model, history, policy, room=patches)
     done = 0
     while done < patches:
@@ -210,7 +215,7 @@ class Pair:
         cached = self.policy.kind == "cached"
         room = patches + acceptance.lookahead
         self.history = History(
-            context_BTC,
+            _precise(context_BTC, target, draft),
             patch=target.config.patch,
             room=room,
             keep_proposals=cached and acceptance.emit == "target",
@@ -219,6 +224,7 @@ class Pair:
         self.drafting = open_context(draft, self.history, self.policy, room=room)
         # A one-pass draft proposes in the units of one window, the target judges each in its own.
         same_units = cached or draft.config.patches_out == 1
+        same_units = same_units and target.config.revin == draft.config.revin
         self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
 
     def begin_round(self) -> Tensor:
@@ -301,6 +307,14 @@ def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:
     if not policy.renorm_every:
         return left
     return earlier(left, policy.renorm_every - emitted % policy.renorm_every)
+
+
+def _precise(context_BTC: Tensor, *models: Engine) -> Tensor:
+    """The context in the finest of its own precision and the models'."""
+    dtype = context_BTC.dtype
+    for model in models:
+        dtype = torch.promote_types(dtype, model.precision)
+    return context_BTC.to(dtype)
 
 
 def _num_patches(model: TimerXL | Engine, context_BTC: Tensor, horizon: int) -> int:

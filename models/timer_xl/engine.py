@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timer_xl.attention import rotary_table, rotate_, variate_bias
+from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
 from timer_xl.errors import InvalidInput
 from timer_xl.fold import Fold, can_fold
@@ -41,7 +41,7 @@ class Layout(NamedTuple):
     end: int
     """patches whose keys are read"""
     turn: Tensor
-    """complex64 [1 or B, L, 1, 1, E/4], rotary table"""
+    """complex [1 or B, L, 1, 1, E/4], rotary table"""
     future: Tensor
     """bool [1 or B, 1, L, S]: keys of later patches"""
     masks: dict[int, Tensor]
@@ -61,6 +61,7 @@ class Engine:
         """
         self.config = model.config
         self.dtype, self.device = model.dtype, model.device
+        self.precision = precision_of(model.dtype)
         self.embedding = PackedLinear(*_affine(model.embedding), int8=int8)
         *others, last = blocks_of(model)
         self.blocks = [EngineBlock(block, int8=int8, splits=False) for block in others]
@@ -113,7 +114,7 @@ class Engine:
     def predict(self, tokens_BNCD: Tensor) -> Prediction:
         """What the heads make of the last block's tokens."""
         normed = F.layer_norm(tokens_BNCD, tokens_BNCD.shape[-1:], self.norm_weight, self.norm_bias)
-        out = self.head(normed).float()
+        out = self.head(normed).to(self.precision)
         if not self.config.variance:
             return Prediction(out, None)
         mean, log_variance = out.chunk(2, dim=-1)
@@ -161,7 +162,7 @@ class Engine:
         patch_BL = starts_B1 + step_L
         variate_L = torch.arange(variates, device=device).repeat(patches)
         key_patch_S = torch.arange(end, device=device).repeat_interleave(variates)
-        turn = rotary_table(self.config, patch_BL, variate_L, window=end)
+        turn = rotary_table(self.config, patch_BL, variate_L, window=end, dtype=self.precision)
         return Layout(
             variates=variates,
             start=start,

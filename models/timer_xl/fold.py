@@ -1,16 +1,16 @@
 """A one-layer model whose window slides without being encoded anew.
 
-In one layer, keys and values are affine in the raw patches: with a patch z = (u - m) / d in the
-window's units, embedding and projection give
+In one layer, keys and values are affine in the raw patches: with a patch z = (u + a - m) / d in the
+window's units, a its own mean and u what moves round that, embedding and projection give
 
-    k = W z + b = (W u) / d - (m / d) W 1 + b.
+    k = W z + b = (W u) / d - ((m - a) / d) W 1 + b.
 
-So W u is computed once per patch and kept, and a window's mean m and deviation d enter where they
-are cheap: in the scores and in the weights of the attention, one number per window and variate. A
-score's two other terms, of the query with W 1 and with b, depend on the distance of the two patches
-alone, as rotary scores do: they are linear in the query's token, and so more columns of its
-projection. The forecast is that of Timer-XL's protocol, re-normalised at every step, at the price
-of a cached one.
+So W u and a are computed once per patch and kept, and a window's mean m and deviation d enter where
+they are cheap: in the scores and in the weights of the attention. A patch's level is kept apart
+from its movement, as low precision would round away a movement at a level far off. A score's two
+other terms, of the query with W 1 and with b, depend on the distance of the two patches alone, as
+rotary scores do: they are linear in the query's token, and so more columns of its projection. The
+forecast is that of Timer-XL's protocol, re-normalised at every step, at the price of a cached one.
 
 Shapes: B batch, M windows, C variates, P patch length, N patches of a window, T patches whose keys
 are read, H heads, E head width, D model width, L = M * C query tokens, S = T * C key tokens
@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timer_xl.attention import rotary_table, rotate_, variate_bias
+from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
 from timer_xl.config import TimerXLConfig
 from timer_xl.linear import PackedLinear
@@ -40,6 +40,7 @@ class Fold:
     def __init__(self, model: TimerXL) -> None:
         config, attention = model.config, blocks_of(model)[0].attention
         self.config, self.device, self.dtype = config, model.device, model.dtype
+        self.precision = precision_of(model.dtype)
         heads, width, size = config.n_heads, config.head_width, config.context_patches
         weight, bias = (x.detach().double() for x in (attention.qkv.weight, attention.qkv.bias))
         query_HED = weight[: config.d_model].unflatten(0, (heads, width)) * width**-0.5
@@ -49,7 +50,9 @@ class Fold:
         # W 1 and b of the formula above.
         ones_2HE = folded.sum(1).unflatten(0, (2, heads, width))
         constants_2HE = (constants + bias[config.d_model :]).unflatten(0, (2, heads, width))
-        self.value_ones_HE, self.value_constants_HE = ones_2HE[1].float(), constants_2HE[1].float()
+        self.value_ones_HE, self.value_constants_HE = (
+            part[1].to(self.precision) for part in (ones_2HE, constants_2HE)
+        )
         # A key term at every distance that a window holds, the farthest first.
         terms_H2NE = torch.stack((ones_2HE[0], constants_2HE[0]), 1)[:, :, None].repeat(
             1, 1, size, 1
@@ -65,13 +68,15 @@ class Fold:
             folded.to(self.dtype), torch.zeros(len(folded), dtype=self.dtype, device=self.device)
         )
         # [0] between different variates, [1] within one.
-        self.bias_2H = attention.bias_2H.detach().float() * width**-0.5
+        self.bias_2H = attention.bias_2H.detach().to(self.precision) * width**-0.5
         self.turns_TE = self._turns(torch.arange(4 * size, device=self.device))
         self._columns = (config.d_model, len(term_bias))
         self._masks: dict[tuple[int, ...], Tensor] = {}
+        self._terms_read: dict[tuple[int, ...], Tensor] = {}
 
     def _turns(self, place_T: Tensor) -> Tensor:
-        return rotary_table(self.config, place_T, torch.zeros_like(place_T), window=0)
+        nobody_T = torch.zeros_like(place_T)
+        return rotary_table(self.config, place_T, nobody_T, window=0, dtype=self.precision)
 
     def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
         """An empty cache for raw keys and values at places below `patches`."""
@@ -83,20 +88,20 @@ class Fold:
             heads=self.config.n_heads,
             tokens=patches * variates,
             head_width=self.config.head_width,
-            dtype=torch.float32,
+            dtype=self.precision,
             device=self.device,
         )
 
     def keys_values(self, u_BNCP: Tensor, *, start: int | Tensor) -> Tensor:
-        """W u of raw patches from place `start` on, keys rotated: [2, B, H, N * C, E], float32.
+        """W u of patches from place `start` on, keys rotated: [2, B, H, N * C, E], `precision`.
 
         Args:
-            u_BNCP: patches in the units of the sample's first window.
+            u_BNCP: patches, each less its own mean, in the data's units.
             start: one place for all samples, or int64 [B].
         """
         batch, patches, variates, _ = u_BNCP.shape
         parts = (batch, patches, variates, 2, self.config.n_heads, self.config.head_width)
-        raw = self.key_value(u_BNCP.to(self.dtype)).float().view(parts)
+        raw = self.key_value(u_BNCP.to(self.dtype)).to(self.precision).view(parts)
         rotate_(raw[..., 0, :, :], self._turns_at(start, patches))
         return raw.flatten(1, 2).permute(2, 0, 3, 1, 4)
 
@@ -105,16 +110,18 @@ class Fold:
         tokens_BLD: Tensor,
         keys_values_2BHSE: Tensor,
         *,
+        means_BTC: Tensor,
         units: Normalisation,
         start: int | Tensor,
         first: int,
     ) -> Tensor:
-        """What the last patch of each window attends to, [B, H, L, E], float32.
+        """What the last patch of each window attends to, [B, H, L, E], `precision`.
 
         Args:
             tokens_BLD: embedded last patches of the windows.
             keys_values_2BHSE: W u of the patches from place `first` on.
-            units: statistics of the windows in the units of `u`, [B, M, C, 1].
+            means_BTC: means of those patches.
+            units: statistics of the windows, [B, M, C, 1]; their means count from where those do.
             start: place of the first window's first patch: one for all samples, or int64 [B].
             first: the lowest of them.
         """
@@ -122,7 +129,7 @@ class Fold:
         heads, size = self.config.n_heads, self.config.context_patches
         key_BHSE, value_BHSE = keys_values_2BHSE.unbind()
         queries = (batch, windows, variates, heads)
-        query, terms = self.query(tokens_BLD).float().split(self._columns, dim=-1)
+        query, terms = self.query(tokens_BLD).to(self.precision).split(self._columns, dim=-1)
         query_BMCHE = query.view(*queries, -1)
         rotate_(query_BMCHE, self._turns_at(start + size - 1, windows))
         scores = query_BMCHE.flatten(1, 2).transpose(1, 2) @ key_BHSE.mT
@@ -131,13 +138,15 @@ class Fold:
         of_ones, of_constants = self._terms(
             terms.view(*queries, 2, size), start=start - first, patches=patches
         )
-        inverse = units.deviation.reciprocal().view(batch, 1, windows, 1, 1, variates)
-        mean = units.mean.view(inverse.shape) * inverse
+        window = (batch, 1, windows, 1, 1, variates)
+        inverse = units.deviation.to(self.precision).reciprocal().view(window)
+        below = (units.mean.view(window) - means_BTC[:, None, None, None]).to(self.precision)
+        below = below * inverse  # what each patch's mean lies below its window's
         mask = self._mask(start - first, windows=windows, patches=patches, variates=variates)
-        rest = torch.addcmul(of_constants + mask, of_ones, mean, value=-1)
+        rest = torch.addcmul(of_constants + mask, of_ones, below, value=-1)
         scores_BHMCTC = torch.addcmul(rest, scores_BHMCTC, inverse)
         weights = scores_BHMCTC.flatten(-2).softmax(-1).view_as(scores_BHMCTC)
-        shift_BHL1 = (weights * mean).sum((-1, -2)).view(batch, heads, -1, 1)
+        shift_BHL1 = (weights * below).sum((-1, -2)).view(batch, heads, -1, 1)
         base_BHLE = torch.addcmul(
             self.value_constants_HE[:, None], shift_BHL1, self.value_ones_HE[:, None], value=-1
         )
@@ -159,11 +168,21 @@ class Fold:
         terms_BHMC2N = terms_BMCH2N.movedim(3, 1).contiguous()
         if patches > self.config.context_patches:
             windows = terms_BHMC2N.shape[2]
-            place_BMT = _places_in_windows(start, windows, patches, device=self.device)
-            index = place_BMT.clamp(0, self.config.context_patches - 1)[:, None, :, None, None]
+            index = self._read_of_terms(start, windows=windows, patches=patches)
             terms_BHMC2N = terms_BHMC2N.gather(-1, index.expand(*terms_BHMC2N.shape[:-1], patches))
         of_ones, of_constants = terms_BHMC2N[..., None].unbind(4)
         return of_ones, of_constants
+
+    def _read_of_terms(self, start: int | Tensor, *, windows: int, patches: int) -> Tensor:
+        """Which distance's terms each key has, int64 [1 or B, 1, M, 1, 1, T]; kept as masks are."""
+        key = (windows, patches)
+        if isinstance(start, int) and key in self._terms_read:
+            return self._terms_read[key]
+        place_BMT = _places_in_windows(start, windows, patches, device=self.device)
+        index = place_BMT.clamp(0, self.config.context_patches - 1)[:, None, :, None, None]
+        if isinstance(start, int):
+            self._terms_read[key] = index
+        return index
 
     def _mask(self, start: int | Tensor, *, windows: int, patches: int, variates: int) -> Tensor:
         """Additive [1 or B, H, M, C, T, C]: the variate bias, minus infinity outside the window.

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from timer_xl.attention import rotary_table, rotated
+from timer_xl.attention import precision_of, rotary_table, rotated
 from timer_xl.config import TimerXLConfig
 
 REVIN_EPSILON = 1e-5
@@ -30,7 +30,7 @@ LOG_VARIANCE_BOUND = 10.0
 
 
 class Prediction(NamedTuple):
-    """What a pass emits after each of its positions: RevIN units, float32 whatever the weights."""
+    """What a pass emits after each of its positions: RevIN units, float32 or the weights' finer."""
 
     mean: Tensor
     """[B, N, C, Q]"""
@@ -47,8 +47,14 @@ class Normalisation(NamedTuple):
     """[B, 1, C, 1]"""
 
     @classmethod
-    def of(cls, window_BNCP: Tensor) -> Normalisation:
-        """The statistics of a window; the deviation is the population's, kept above zero."""
+    def of(cls, window_BNCP: Tensor, *, revin: bool) -> Normalisation:
+        """The statistics of a window; the deviation is the population's, kept above zero.
+
+        For a model without RevIN (`TimerXLConfig.revin`) they are 0 and 1, whatever the window.
+        """
+        if not revin:
+            zeros = torch.zeros_like(window_BNCP[:, :1, :, :1])
+            return cls(zeros, torch.ones_like(zeros))
         variance, mean = torch.var_mean(window_BNCP, dim=(1, 3), correction=0, keepdim=True)
         return cls(mean, torch.sqrt(variance + REVIN_EPSILON))
 
@@ -234,10 +240,11 @@ class TimerXL(nn.Module):
             wanted = last if layer == len(self.blocks) else patches
             tokens_BLD = block(tokens_BLD, layout, queries=wanted * variates)
         tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
-        mean_BNCQ = self.head(tokens_BNCD).float()
+        precision = precision_of(self.dtype)
+        mean_BNCQ = self.head(tokens_BNCD).to(precision)
         if self.log_variance_head is None:
             return Prediction(mean_BNCQ, None)
-        log_variance_BNCQ = self.log_variance_head(tokens_BNCD).float()
+        log_variance_BNCQ = self.log_variance_head(tokens_BNCD).to(precision)
         bound = LOG_VARIANCE_BOUND
         return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound))
 
@@ -247,7 +254,9 @@ class TimerXL(nn.Module):
         if key not in self._layouts:
             patch_L = torch.arange(patches, device=self.device).repeat_interleave(variates)
             variate_L = torch.arange(variates, device=self.device).repeat(patches)
-            turn = rotary_table(self.config, patch_L, variate_L, window=patches)
+            turn = rotary_table(
+                self.config, patch_L, variate_L, window=patches, dtype=precision_of(self.dtype)
+            )
             self._layouts[key] = Layout(
                 turn=turn,
                 future=patch_L > patch_L[:, None],

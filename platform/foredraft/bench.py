@@ -28,7 +28,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from foredraft import timing
 from foredraft.config import ConfigError, Count, Evaluation, Positive, Settings
-from foredraft.evaluate import EvaluationWindows
+from foredraft.evaluate import EvaluationWindows, cast
 from timer_xl import (
     Acceptance,
     ContextPolicy,
@@ -192,7 +192,7 @@ def _ready(
     target: TimerXL, draft: TimerXL, *, dtype: str, plan: BenchPlan, device: torch.device
 ) -> Models:
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
-    target, draft = (model.to(device=device, dtype=kind).eval() for model in (target, draft))
+    target, draft = (cast(model, device=device, dtype=kind).eval() for model in (target, draft))
     return Models(target, Engine(target), Engine(draft, int8=plan.int8))
 
 

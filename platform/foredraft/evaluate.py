@@ -17,6 +17,7 @@ from torch import Tensor
 
 from foredraft import data
 from foredraft.config import Evaluation
+from foredraft.data.spacing import evenly_spaced
 from timer_xl import (
     Acceptance,
     Engine,
@@ -29,7 +30,8 @@ from timer_xl import (
     speculate,
 )
 
-# Accuracy does not depend on how many windows are decoded together, so that many at once.
+# A forecast does not depend on how many windows are decoded together, so that many at once; but a
+# rule that adapts chooses a lookahead for the whole batch, and is judged at the batch of its use.
 ACCURACY_BATCH = 64
 
 
@@ -75,15 +77,27 @@ def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWin
     dataset = data.load(evaluation.data, missing=evaluation.missing)
     windows = dataset.windows(evaluation.split, context=config.context, horizon=evaluation.horizon)
     count = min(len(windows), evaluation.windows or len(windows))
-    index_W = torch.linspace(0, len(windows) - 1, count).long()
+    index_W = evenly_spaced(len(windows), count=count)
     window_WLC = windows.batch(index_W)
     return EvaluationWindows(window_WLC[:, : config.context], window_WLC[:, config.context :])
 
 
 def ready(model: TimerXL, evaluation: Evaluation, device: torch.device) -> Engine:
-    """The model as it decodes: of the evaluation's dtype, on the device."""
+    """The model as it decodes: of the evaluation's dtype, on the device; it stays as it is."""
     dtype = torch.bfloat16 if evaluation.dtype == "bf16" else torch.float32
-    return Engine(model.to(device=device, dtype=dtype))
+    return Engine(cast(model, device=device, dtype=dtype))
+
+
+def cast(model: TimerXL, *, device: torch.device, dtype: torch.dtype) -> TimerXL:
+    """A model of that type on the device; it shares the weights that already are so.
+
+    `model.to` would round the caller's own weights, for good.
+    """
+    with torch.device("meta"):
+        twin = TimerXL(model.config)
+    weights = {name: x.to(device=device, dtype=dtype) for name, x in model.state_dict().items()}
+    twin.load_state_dict(weights, assign=True)
+    return twin.train(model.training)
 
 
 def forecast_alone(model: Engine, windows: EvaluationWindows, *, evaluation: Evaluation) -> Tensor:
@@ -123,12 +137,13 @@ def judge_pair(
         target, draft: as `ready` gives them.
         rule: the acceptance rule.
         windows: to forecast.
-        evaluation: horizon and context policy.
+        evaluation: horizon and context policy, and the batch at which a rule that adapts is used.
         alone_WHC: the target's own forecasts of the same windows.
         plan: of a rule that adapts.
         seed: of the rules that draw.
     """
     generator = torch.Generator(device=target.device).manual_seed(seed)
+    batch = evaluation.batch if rule.adapt else ACCURACY_BATCH
     runs = [
         speculate(
             target,
@@ -140,7 +155,7 @@ def judge_pair(
             plan=plan,
             generator=generator,
         )
-        for context_BTC in windows.context_WTC.split(ACCURACY_BATCH)
+        for context_BTC in windows.context_WTC.split(batch)
     ]
     forecast_WHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
     errors = accuracy(forecast_WHC, windows.truth_WHC)

@@ -1,5 +1,6 @@
 """A benchmark's rows say what was run, and measure what they say. How fast is not for tests."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -50,6 +51,21 @@ def test_a_forced_acceptance_is_how_often_a_tested_proposal_is_accepted(
     (row,) = bench(plan, subject(plan), device=CPU, scales=(0.5,))
     # More than 2,000 proposals: five standard errors are below 0.06.
     assert row["acceptance_rate"] == pytest.approx(rate, abs=0.06)
+
+
+def test_every_precision_is_measured_with_the_weights_that_were_given() -> None:
+    """The first cell's rounding is not the second one's."""
+    plan = BenchPlan(
+        batches=(1,), horizons=(16,), dtypes=("bf16", "fp32"), acceptances=(1.0,), pairs=3
+    )
+    pair = subject(plan).make(0.5)
+    before = [copy.deepcopy(model.state_dict()) for model in pair]
+    given = subject(plan)._replace(make=lambda scale: pair)
+    rows = bench(plan, given, device=CPU, scales=(None,))
+    assert [row["dtype"] for row in rows] == ["bf16", "fp32"]
+    for model, weights in zip(pair, before, strict=True):
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, weights[name]), name
 
 
 def test_the_accept_lengths_are_all_that_was_emitted() -> None:

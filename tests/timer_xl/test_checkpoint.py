@@ -64,7 +64,15 @@ def random_state(
 class OpenTimerXL:
     """Timer-XL over a variate-major sequence, as the paper's authors lay it out."""
 
-    def __init__(self, state: dict[str, Tensor], *, activation: str = "relu") -> None:
+    def __init__(
+        self,
+        state: dict[str, Tensor],
+        *,
+        activation: str = "relu",
+        use_norm: bool = True,
+        flash_attention: bool = False,
+    ) -> None:
+        self.use_norm, self.flash_attention = use_norm, flash_attention
         self.state = {name: value.double() for name, value in state.items()}
         self.layers = len([name for name in state if name.endswith("conv1.weight")])
         self.activation = activation
@@ -87,8 +95,10 @@ class OpenTimerXL:
 
     def forecast(self, window_BTC: Tensor) -> Tensor:
         """The steps after the window, [B, width of the head, C], in the data's units."""
-        mean = window_BTC.mean(1, keepdim=True)
-        spread = ((window_BTC - mean).square().mean(1, keepdim=True) + 1e-5).sqrt()
+        mean, spread = torch.zeros(()), torch.ones(())
+        if self.use_norm:
+            mean = window_BTC.mean(1, keepdim=True)
+            spread = ((window_BTC - mean).square().mean(1, keepdim=True) + 1e-5).sqrt()
         head = "head" if "head.weight" in self.state else "head_mean"
         out = self.next_patches((window_BTC - mean) / spread, head=head)[:, :, -1]
         return out.mT * spread + mean
@@ -115,7 +125,10 @@ class OpenTimerXL:
                 seen = [other for other in range(x.shape[1]) if other % count <= patch]
                 score = (turned_key[:, seen] * turned_query[:, index : index + 1]).sum(-1)
                 same = [int(other // count == variate) for other in seen]
-                weight = ((score + bias[same, head]) / math.sqrt(width)).softmax(-1)
+                # PyTorch's own attention, which the flag turns to, divides the products alone.
+                inside, outside = (0, 1) if self.flash_attention else (1, 0)
+                score = (score + inside * bias[same, head]) / math.sqrt(width)
+                weight = (score + outside * bias[same, head]).softmax(-1)
                 out[:, index, part] = (weight[..., None] * value[:, seen, part]).sum(1)
         return self.linear(f"{name}.out_projection", out)
 
@@ -219,6 +232,41 @@ def test_the_activation_that_is_given_is_the_one_that_acts(
     model = imported(tmp_path / "checkpoint.pth", state, activation="gelu")
     theirs = OpenTimerXL(state, activation="gelu").forecast(context.double())
     assert torch.allclose(rollout(model, context, horizon=PATCH).double(), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("use_norm", [True, False])
+@pytest.mark.parametrize("flash_attention", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_how_a_checkpoint_was_trained_is_how_it_forecasts(
+    tmp_path: Path, make_series: MakeSeries, use_norm: bool, flash_attention: bool, layers: int
+) -> None:
+    state, context = random_state(layers=layers), 1.0 + 2.0 * make_series(2, steps=CONTEXT)
+    path = tmp_path / "checkpoint.pth"
+    model = imported(path, state, revin=use_norm, flash_attention=flash_attention)
+    settings = {"use_norm": use_norm, "flash_attention": flash_attention}
+    theirs = OpenTimerXL(state, **settings).rolled(context, horizon=20)
+    assert torch.allclose(rollout(model, context, horizon=20).double(), theirs, atol=1e-5)
+    save(model, tmp_path)
+    assert torch.equal(
+        rollout(load(tmp_path), context, horizon=20), rollout(model, context, horizon=20)
+    )
+    for other in (
+        settings | {"use_norm": not use_norm},
+        settings | {"flash_attention": not flash_attention},
+    ):
+        assert (OpenTimerXL(state, **other).rolled(context, horizon=20) - theirs).abs().max() > 1e-2
+
+
+def test_an_architecture_written_before_a_field_was_there_has_its_default(
+    tmp_path: Path, make_model: Make
+) -> None:
+    model = make_model()
+    save(model, tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["revin"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert load(tmp_path).config == model.config
+    assert model.config.revin
 
 
 def test_an_imported_model_survives_saving(tmp_path: Path, make_series: MakeSeries) -> None:

@@ -1,5 +1,6 @@
 """Claims about what a decoding step reads, against loops that read everything anew."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from timer_xl import Acceptance, ContextPolicy, TimerXL, rollout, speculate
+from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, rollout, speculate
+from timer_xl.context import FoldedContext, Outlook, SlidingContext
+from timer_xl.history import History
 
 Make = Callable[..., TimerXL]
 MakeSeries = Callable[..., Tensor]
@@ -33,8 +36,10 @@ def naive_rollout(
             anchor = series.shape[1] - size
         count = min(patches_out, patches - emitted, every - emitted % every if every else patches)
         window = series[:, anchor : anchor + size]
-        mean = window.mean(1, keepdim=True)
-        deviation = (window.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
+        mean, deviation = torch.zeros(()), torch.ones(())
+        if model.config.revin:
+            mean = window.mean(1, keepdim=True)
+            deviation = (window.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
         read = (series[:, anchor:] - mean) / deviation
         after_last = model(read.unflatten(1, (-1, patch)).transpose(2, 3)).mean[:, -1]
         step = after_last.mT[:, : count * patch] * deviation + mean
@@ -62,6 +67,100 @@ def test_a_rollout_equals_a_loop_that_reads_everything_anew(
     assert ours.shape == (3, horizon, variates)
     theirs = naive_rollout(model, context, horizon=horizon, policy=policy)
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@per_policy
+@pytest.mark.parametrize("revin", [True, False], ids=["revin", "raw"])
+@pytest.mark.parametrize("patches_out", [1, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_model_in_double_precision_forecasts_in_double_precision(
+    make_model: Make,
+    make_series: MakeSeries,
+    policy: ContextPolicy,
+    revin: bool,
+    patches_out: int,
+    layers: int,
+) -> None:
+    """With and without RevIN; a context in single precision is read in the model's."""
+    model = make_model(n_layers=layers, patches_out=patches_out, revin=revin).double()
+    context = make_series().double()
+    ours = rollout(model, context, horizon=75, policy=policy)
+    theirs = naive_rollout(model, context, horizon=75, policy=policy)
+    assert ours.dtype == torch.float64
+    assert torch.allclose(ours, theirs, atol=1e-11, rtol=0)
+    single = context.float()
+    exact = rollout(model, single.double(), horizon=75, policy=policy)
+    assert torch.equal(rollout(model, single, horizon=75, policy=policy), exact)
+
+
+@per_policy
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("context_dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("draft_dtype", [torch.float64, torch.bfloat16])
+def test_models_and_contexts_of_unlike_precision_decode_together(
+    make_model: Make,
+    make_series: MakeSeries,
+    policy: ContextPolicy,
+    layers: int,
+    context_dtype: torch.dtype,
+    draft_dtype: torch.dtype,
+) -> None:
+    target = make_model(n_layers=layers)
+    draft, context = copy.deepcopy(target).to(draft_dtype), make_series().to(context_dtype)
+    rule = Acceptance(mse_tol=0.01)
+    ours = speculate(target, draft, context, horizon=61, acceptance=rule, policy=policy)
+    alone = rollout(target, context, horizon=61, policy=policy)
+    assert ours.forecast_BTC.dtype == torch.promote_types(draft_dtype, torch.float32) or (
+        ours.forecast_BTC.dtype == context_dtype
+    )
+    assert ours.acceptance_rate > 0.9
+    assert (ours.forecast_BTC - alone).abs().mean() < 0.05
+
+
+@per_policy
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_model_without_revin_answers_in_the_units_that_it_is_given(
+    make_model: Make, make_series: MakeSeries, policy: ContextPolicy, layers: int
+) -> None:
+    """So does its draft: what is accepted is judged in those units."""
+    model, context = make_model(n_layers=layers, revin=False), 3 * make_series() + 1
+    theirs = naive_rollout(model, context, horizon=75, policy=policy)
+    assert torch.allclose(rollout(model, context, horizon=75, policy=policy), theirs, atol=1e-5)
+    normalised = make_model(n_layers=layers)
+    assert (rollout(normalised, context, horizon=75, policy=policy) - theirs).abs().max() > 0.1
+    rule = Acceptance(mse_tol=1e-4, lookahead=3)
+    ours = speculate(model, model, context, horizon=75, acceptance=rule, policy=policy)
+    assert ours.accepted == ours.proposed
+    assert torch.allclose(ours.forecast_BTC, theirs, atol=1e-5)
+
+
+def after_a_step_in_level(kind: Any, model: TimerXL, series_BTC: Tensor) -> Outlook:
+    """What follows a series whose first window is its first 32 steps, read patch by patch."""
+    later_BNCP = series_BTC[:, 32:].unflatten(1, (-1, 8)).transpose(2, 3)
+    count = later_BNCP.shape[1]
+    history = History(series_BTC[:, :32], patch=8, room=count, keep_proposals=False)
+    context = kind(Engine(model), history)
+    for index in range(count):
+        context.predict(ahead=0, last=1)
+        history.commit(later_BNCP[:, index : index + 1], 1)
+    outlook: Outlook = context.predict(ahead=0, last=1)
+    return outlook
+
+
+@pytest.mark.parametrize("step", [0.0, 10.0, 1000.0])
+def test_a_level_far_from_the_first_windows_costs_a_one_layer_model_no_precision(
+    make_model: Make, make_series: MakeSeries, step: float
+) -> None:
+    """Half-precision weights err as much as if every window were encoded anew."""
+    model, series = make_model(n_layers=1), make_series(16, steps=72)
+    series[:, 32:] += step
+    exact = after_a_step_in_level(SlidingContext, copy.deepcopy(model).double(), series.double())
+
+    def error(kind: Any) -> Tensor:
+        half = after_a_step_in_level(kind, copy.deepcopy(model).bfloat16(), series)
+        return ((half.mean - exact.mean) / exact.unit).square().mean().sqrt()
+
+    assert error(FoldedContext) < 1.2 * error(SlidingContext)
 
 
 def test_an_offset_that_dwarfs_the_signal_does_not_drown_a_one_layer_model(

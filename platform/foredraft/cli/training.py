@@ -120,26 +120,65 @@ class Train:
 class Import(Common):
     """Import an OpenLTM or STRIDE Timer-XL checkpoint.pth.
 
+    How it was trained changes its forecasts, and the file does not tell: what is not said here is
+    assumed, and the output says so.
+
     For example:
 
         foredraft import checkpoint.pth --kind target
+        foredraft import checkpoint.pth --context 2880 --activation gelu --flash-attention
+        foredraft import checkpoint.pth --no-revin
     """
 
     checkpoint: Positional[Path]
     kind: Literal["target", "draft"] = "target"
     """what it will be used as"""
     context: int = 672
-    """look-back in time steps: the weights do not tell it"""
+    """look-back in time steps: its --seq_len"""
     activation: Literal["relu", "gelu"] = "relu"
-    """of the feed-forward layers: the weights do not tell it"""
+    """of the feed-forward layers: its --activation"""
+    revin: bool = True
+    """whether it was trained with --use_norm; if not, it reads and answers in standardised units"""
+    flash_attention: bool = False
+    """whether it was trained with --flash_attention, which weighs the variate bias otherwise"""
+    covariate: bool = False
+    """whether it was trained with --covariate: such a model is refused"""
 
     def run(self) -> Result:
-        """The imported model's key, place and architecture."""
+        """The imported model's key and place, and what was assumed of it.
+
+        Raises:
+            ConfigError: the model was trained with --covariate.
+        """
+        if self.covariate:
+            raise ConfigError(
+                f"{self.checkpoint}: a model trained with --covariate attends under another mask "
+                "(its last variate alone sees the others), which Timer-XL here does not have; "
+                "import one that was trained without it"
+            )
         model = checkpoint.import_openltm(
-            self.checkpoint, context=self.context, activation=self.activation
+            self.checkpoint,
+            context=self.context,
+            activation=self.activation,
+            revin=self.revin,
+            flash_attention=self.flash_attention,
         )
         path = drafts.add(model, kind=self.kind, storage=self.storage, source=self.checkpoint)
-        return _described(path)
+        return {**_described(path), "assumed": self._assumed()}
+
+    def _assumed(self) -> dict[str, str]:
+        """What the weights do not tell, in the words of the code that trained them."""
+        return {
+            "context": f"{self.context} time steps (--context)",
+            "activation": f"{self.activation} (--activation)",
+            "normalisation": "each window by itself, trained with --use_norm (else --no-revin)"
+            if self.revin
+            else "none, trained without --use_norm (--no-revin)",
+            "attention": "trained with --flash_attention (--flash-attention)"
+            if self.flash_attention
+            else "trained without --flash_attention (else --flash-attention)",
+            "covariates": "none, trained without --covariate",
+        }
 
 
 def _train(training: Training, *, kind: drafts.Kind, workers: int, storage: Path) -> Result:

@@ -18,6 +18,7 @@ import torch
 
 from foredraft import closed_form, drafts, evaluate, front, timing, train
 from foredraft.config import Evaluation, Machine, Training
+from foredraft.data.spacing import evenly_spaced
 from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.examine import Examiner
 from foredraft.search.machines import threads
@@ -41,7 +42,7 @@ class Bench(NamedTuple):
     def few(self, count: int) -> Bench:
         """The same on `count` of the windows, evenly spaced."""
         total = len(self.windows.truth_WHC)
-        index_W = torch.linspace(0, total - 1, min(count, total)).long()
+        index_W = evenly_spaced(total, count=min(count, total))
         windows = EvaluationWindows(*(part[index_W] for part in self.windows))
         alone_WHC = self.alone_WHC[index_W]
         return Bench(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from foredraft import data
 from foredraft.config import Stage
+from foredraft.data.spacing import evenly_spaced
 from foredraft.train import needs, teacher
 from timer_xl import Normalisation, TimerXL, TimerXLConfig
 
@@ -115,8 +116,8 @@ class Lessons:
     def _open(self, name: str, dataset: data.Dataset, split: str, *, limit: int | None) -> Source:
         windows = needs.windows(dataset, split, self.config)
         if limit is not None and limit < len(windows):
-            chosen = evenly(limit, among=len(windows))
-            windows = dataclasses.replace(windows, starts_W=windows.starts_W[chosen])
+            even = evenly_spaced(len(windows), count=limit)
+            windows = dataclasses.replace(windows, starts_W=windows.starts_W[even])
         # Answers are kept per window, and a validation must be the same at every epoch.
         fixed = split != "train" or self.taught is not None
         generator = torch.Generator().manual_seed(0)
@@ -194,7 +195,7 @@ class Lessons:
         patch, config = self.config.patch, self.config
         x_BNCP = window_BTC[:, : config.context].unflatten(1, (-1, patch)).transpose(2, 3)
         y_BNCQ = window_BTC[:, patch:].unfold(1, config.patches_out * patch, patch)
-        normalisation = Normalisation.of(x_BNCP)
+        normalisation = Normalisation.of(x_BNCP, revin=self.config.revin)
         return Lesson(
             normalisation.apply(x_BNCP), normalisation.apply(y_BNCQ), normalisation.deviation
         )
@@ -204,7 +205,7 @@ class Lessons:
         size = self.config.context_patches
         x_BNCP = window_BTC[:, : self.config.context]
         x_BNCP = x_BNCP.unflatten(1, (-1, self.config.patch)).transpose(2, 3)
-        normalisation = Normalisation.of(x_BNCP)
+        normalisation = Normalisation.of(x_BNCP, revin=self.config.revin)
         x_BNCP, unit = normalisation.apply(x_BNCP), torch.ones_like(normalisation.deviation)
         if ahead is None:
             return Lesson(x_BNCP, answers_BFCP[:, :size], unit)
@@ -215,7 +216,7 @@ class Lessons:
         # `sliding` anchors its window at every patch, `cached` every `renorm_every` patches.
         every = 1 if self.stage.policy.kind == "sliding" else self.stage.policy.renorm_every
         anchor = ahead - ahead % every if every else 0
-        again = Normalisation.of(history_BNCP[:, anchor : anchor + size])
+        again = Normalisation.of(history_BNCP[:, anchor : anchor + size], revin=self.config.revin)
         return Lesson(
             again.apply(history_BNCP[:, anchor:]),
             again.apply(next_BKCP).transpose(1, 2).flatten(2)[:, None],
@@ -261,12 +262,6 @@ def _kinds(stage: Stage, config: TimerXLConfig) -> dict[int | None, float]:
     for ahead in range(stage.rollouts):
         shares[ahead] = shares.get(ahead, 0.0) + stage.rolled / stage.rollouts
     return {ahead: share for ahead, share in shares.items() if share > 0}
-
-
-def evenly(count: int, *, among: int) -> Tensor:
-    """`count` indices, int64: the first and the last of `among`, and evenly between them."""
-    # In whole numbers: those beyond 16.8 million are no float32.
-    return torch.arange(count) * (among - 1) // max(1, count - 1)
 
 
 def shared_out(weights: Iterable[float], count: int) -> Tensor:

@@ -99,6 +99,7 @@ def ask(
     """
     facts = {
         **asking._asdict(),
+        "architecture": target.config,  # the weights do not tell activation, positions and revin
         "source": source,
         "starts": windows.starts_W.tolist(),
         "variates": None if variates_WV is None else variates_WV.tolist(),
@@ -195,7 +196,7 @@ def _answer(target: Engine, context_BTC: Tensor, *, asking: Asking) -> Tensor:
     """What follows each proper prefix, then the rollout: [B, N - 1 + ahead, C, P], RevIN units."""
     patch = target.config.patch
     x_BNCP = context_BTC.unflatten(1, (-1, patch)).transpose(2, 3)
-    normalisation = Normalisation.of(x_BNCP)
+    normalisation = Normalisation.of(x_BNCP, revin=target.config.revin)
     after_BNCP = target(normalisation.apply(x_BNCP)).mean
     rolled_BTC = rollout(target, context_BTC, horizon=asking.ahead * patch, policy=asking.policy)
     rolled_BFCP = normalisation.apply(rolled_BTC.unflatten(1, (-1, patch)).transpose(2, 3))

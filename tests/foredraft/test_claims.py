@@ -53,7 +53,7 @@ def test_the_claim_of_a_killed_process_is_free_at_once(claim: Path) -> None:
     time.sleep(0.2)
     with claims.held(claim, wait=False):
         pass
-    process.wait()
+    process.communicate()
 
 
 def test_only_one_of_many_is_inside_at_a_time(claim: Path) -> None:

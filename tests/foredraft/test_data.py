@@ -460,6 +460,18 @@ def test_a_date_that_does_not_read_names_its_row(tmp_path, bad):
     assert "2024-01-31 13:00" in message
 
 
+def test_a_date_that_does_not_read_is_named_among_dates_of_another_habit(tmp_path):
+    table = frame()
+    table["date"] = table["date"].dt.strftime("%m/%d/%Y %H:%M").astype(object)
+    table.loc[[6, 8], "date"] = "yesterday"
+    assert "column 'date', row 7: 'yesterday'" in complaint(csv(tmp_path / "ours.csv", table))
+
+
+def test_a_second_column_of_times_is_refused_by_name(tmp_path):
+    frame().assign(v1=frame()["date"]).to_parquet(tmp_path / "ours.parquet")
+    assert "column 'v1' holds times; only the first column may" in complaint("ours.parquet")
+
+
 def test_a_time_column_of_numbers_is_not_guessed_at(tmp_path):
     table = frame()
     table["date"] = range(len(table))
@@ -529,6 +541,27 @@ def test_a_misspelt_way_of_filling_is_refused(tmp_path):
 
 
 # Names
+
+
+def test_the_cache_is_in_the_home_folder_unless_another_place_is_named(tmp_path, monkeypatch):
+    assert registry.cache_folder() == tmp_path / "cache" / "foredraft"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert registry.cache_folder() == tmp_path / "home" / ".cache" / "foredraft"
+
+
+def test_the_catalogue_tells_how_often_a_transformer_was_read():
+    for name, step in {"ETTh1": "hourly", "ETTm1": "15 minutes"}.items():
+        assert describe(name)["what"].endswith(step)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    source = csv(tmp_path / "ours.csv", frame())
+    monkeypatch.setattr(Path, "open", refused)
+    assert complaint(source).endswith("ours.csv cannot be read: Permission denied")
 
 
 @pytest.mark.parametrize("place", [".", "forecasting"])

@@ -21,7 +21,16 @@ from foredraft.config import Evaluation, Machine, Stage, Training, validated
 from foredraft.evaluate import EvaluationWindows, PairRow
 from foredraft.ladders import Ladder, Rung
 from foredraft.study import Study
-from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, TimerXLConfig, rollout, speculate
+from timer_xl import (
+    Acceptance,
+    ContextPolicy,
+    Engine,
+    TimerXL,
+    TimerXLConfig,
+    checkpoint,
+    rollout,
+    speculate,
+)
 from timer_xl.cost import PassCosts
 
 CONFIG = TimerXLConfig(patch=4, context=12, d_model=16, n_heads=2, d_ff=16, n_layers=2)
@@ -334,7 +343,7 @@ def test_a_ladder_is_judged_on_the_split_that_it_names(
     )
     directory = progression.climb(ladder, storage=tmp_path, machine=machine, say=lambda text: None)
     row = json.loads((directory / progression.FILE).read_text())["rows"][0]
-    model = Engine(drafts.open_model(target).model)
+    model = Engine(checkpoint.load(target))
     for name, horizon in {"near": 12, "far": 48}.items():
         wanted = own_mse(model, by_hand(split, horizon=horizon, count=5), horizon=horizon)
         assert row[f"{name}_mse"] == pytest.approx(wanted, rel=1e-4)
@@ -347,7 +356,7 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
         "name": "tiny",
         "target": {"model": MODEL, "stages": [STAGE], "dtype": "fp32"},
         "draft": {"stages": [STAGE], "dtype": "fp32", "scale": 0.5},
-        "evaluation": {"data": GENERATED, "horizon": 60, "windows": 8},
+        "evaluation": {"data": GENERATED, "horizon": 60, "windows": 7},
         "dimensions": {"mse_tol": {"type": "float", "low": 0.01, "high": 1.0, "log": True}},
         "acceptance": {"rule": "tolerance", "lookahead": 3},
         "trials": 1,
@@ -361,10 +370,10 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
     directory = search.run(validated(Study, tree, source="tiny"), storage=tmp_path)
     (row,) = pd.read_parquet(directory / "trials.parquet").to_dict("records")
     told = json.loads((directory / "references.json").read_text())["target"]
-    target = Engine(drafts.open_model(tmp_path / "targets" / told["key"]).model)
-    draft = Engine(drafts.open_model(tmp_path / "drafts" / row["draft_key"]).model)
+    target = Engine(checkpoint.load(tmp_path / "targets" / told["key"]))
+    draft = Engine(checkpoint.load(tmp_path / "drafts" / row["draft_key"]))
     rule = Acceptance(**json.loads(row["rule"]))
-    for split, count, prefix in [("validation", 8, ""), ("test", 6, "test_")]:
+    for split, count, prefix in [("validation", 7, ""), ("test", 6, "test_")]:
         windows = by_hand(split, horizon=60, count=count)
         run = speculate(target, draft, windows.context_WTC, horizon=60, acceptance=rule)
         mse = float((run.forecast_BTC.double() - windows.truth_WHC.double()).square().mean())
@@ -372,5 +381,5 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
         ratio = mse / own_mse(target, windows, horizon=60)
         assert row[f"{prefix}mse_ratio"] == pytest.approx(ratio, rel=1e-4)
         assert row[f"{prefix}acceptance_rate"] == pytest.approx(run.accepted / run.proposed)
-    wanted = own_mse(target, by_hand("validation", horizon=60, count=8), horizon=60)
+    wanted = own_mse(target, by_hand("validation", horizon=60, count=7), horizon=60)
     assert told["mse"] == pytest.approx(wanted, rel=1e-4)

@@ -15,7 +15,7 @@ import torch
 from foredraft import data
 from foredraft.config import ConfigError, Stage
 from foredraft.train import teacher
-from foredraft.train.lessons import Lessons, Teacher, evenly, shared_out
+from foredraft.train.lessons import Lessons, Teacher, shared_out
 from timer_xl import ContextPolicy, Normalisation, TimerXL, TimerXLConfig, rollout
 
 NARROW, WIDE = "synthetic-etth:rows=1200", "synthetic-load:rows=1200,variates=9"
@@ -72,16 +72,6 @@ def test_a_set_that_is_worth_less_than_a_step_an_epoch_has_its_share_over_the_ep
     assert all(sum(steps.values()) == 200 for steps in epochs)
     # 2,000 steps, of which one in 501.
     assert [steps[0] for steps in epochs] == [1, 0, 1, 0, 0, 1, 0, 1, 0, 0]
-
-
-@pytest.mark.parametrize(("count", "among"), [(1, 9), (2, 9), (9, 9), (512, 50_000_001)])
-def test_windows_are_chosen_evenly_from_the_first_to_the_last(count: int, among: int) -> None:
-    chosen = evenly(count, among=among)
-    assert len(chosen) == count
-    assert int(chosen[0]) == 0
-    assert int(chosen[-1]) == (among - 1 if count > 1 else 0)
-    steps = chosen.diff()
-    assert count == 1 or int(steps.max() - steps.min()) <= 1
 
 
 def test_every_set_is_learnt_from_however_short_its_stage() -> None:

@@ -47,7 +47,7 @@ class Normalisation(NamedTuple):
     """[B, 1, C, 1]"""
 
     @classmethod
-    def of(cls, window_BNCP: Tensor, *, revin: bool) -> Normalisation:
+    def of(cls, window_BNCP: Tensor, *, revin: bool = True) -> Normalisation:
         """The statistics of a window; the deviation is the population's, kept above zero.
 
         For a model without RevIN (`TimerXLConfig.revin`) they are 0 and 1, whatever the window.

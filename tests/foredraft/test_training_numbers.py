@@ -194,7 +194,7 @@ def test_a_variance_below_the_floor_counts_as_the_floor() -> None:
 
 
 def test_calibration_sums_squared_deviations_and_counts_those_within_one() -> None:
-    said = prediction([0.0, 1.0, 2.0, 3.0], [1.0, 4.0, 1.0, 9.0])
+    said = prediction([0.0, 1.0, 2.0, 1.0], [1.0, 4.0, 1.0, 1.0])
     sums = losses.calibration(said, lesson([0.0, 0.0, 0.0, 0.0], unit=5.0))
     # z is 0, 1/2, 2 and 1, and one deviation exactly is within.
     assert sums.tolist() == pytest.approx([5.25, 3.0])

@@ -349,6 +349,7 @@ def test_a_ladder_is_judged_on_the_split_that_it_names(
         assert row[f"{name}_mse"] == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.timeout(600)  # Ray starts its workers slowly where a machine is busy
 def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_test_split(
     tmp_path: Path, ray_cluster: None
 ) -> None:

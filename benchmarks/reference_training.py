@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from foredraft import data, train
-from foredraft.config import Stage, Training
-from foredraft.recipes import RECIPES
+from foredraft.settings.config import Stage, Training
+from foredraft.settings.recipes import RECIPES
 from timer_xl import Normalisation, TimerXL, TimerXLConfig
 from timer_xl.model import Dropout
 

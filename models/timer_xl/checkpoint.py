@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from speculation.errors import InvalidInput
 from timer_xl.config import TimerXLConfig
-from timer_xl.errors import InvalidInput
 from timer_xl.model import TimerXL
 
 WEIGHTS = "model.safetensors"

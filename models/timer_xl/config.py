@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from timer_xl.errors import InvalidInput
+from speculation.errors import InvalidInput
 
 # A scaled width may miss the requested one by at most this fraction; beyond it the draft would
 # not be the size that was asked for, and two very different scales would be one network.

@@ -9,16 +9,14 @@ Shapes: B batch, C variates, N patches, P patch length, M predictions, one after
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from timer_xl.acceptance import Gaussian
-from timer_xl.engine import Engine
-from timer_xl.errors import InvalidInput
-from timer_xl.history import (
+from speculation.distribution import Outlook
+from speculation.forecaster import Context
+from speculation.history import (
     History,
     Place,
     alike,
@@ -31,52 +29,11 @@ from timer_xl.history import (
     read_at,
     write_at,
 )
+from speculation.policy import ContextPolicy
 from timer_xl.model import REVIN_EPSILON, Normalisation, Prediction
 
-
-@dataclass(frozen=True)
-class ContextPolicy:
-    """What a step reads, and in which units."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
-
-    kind: Literal["sliding", "cached"] = "sliding"
-    """`sliding`: each step re-normalises and re-encodes the last context window (Timer-XL's
-    protocol). `cached`: statistics are fixed and keys and values kept from an anchor on"""
-    renorm_every: int = 0
-    """`cached` only: patches after which the window is anchored anew; 0 for never"""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("sliding", "cached"):
-            raise InvalidInput(f"context policy is {self.kind!r}: 'sliding' or 'cached' would do")
-        if self.kind == "sliding" and self.renorm_every:
-            raise InvalidInput(
-                f"renorm_every is {self.renorm_every}: 'sliding' renormalises at every patch; set 0"
-            )
-        if self.renorm_every < 0 or self.renorm_every == 1:
-            raise InvalidInput(
-                f"renorm_every is {self.renorm_every}: 0 (never) or at least 2; to renormalise at "
-                "every patch use 'sliding'"
-            )
-
-
-class Outlook(NamedTuple):
-    """What a model expects after some prefixes of a history, in the data's units."""
-
-    mean: Tensor
-    """[B, M, C, P], or for a one-pass draft [B, patches_out, C, P] after its one prefix"""
-    log_variance: Tensor | None
-    """as `mean`, in RevIN units"""
-    unit: Tensor
-    """[B, 1 or M, C, 1], the length of one RevIN unit; 1 for a model without RevIN"""
-
-    def gaussian(self, sigma: float | None) -> Gaussian:
-        """The distribution: the model's variance where it has one, `sigma` units elsewhere."""
-        if self.log_variance is None:
-            deviation = self.unit * (1.0 if sigma is None else sigma)
-        else:
-            deviation = self.unit * torch.exp(0.5 * self.log_variance)
-        return Gaussian(self.mean, deviation.expand_as(self.mean))
+if TYPE_CHECKING:
+    from timer_xl.engine import Engine
 
 
 class SlidingContext:
@@ -291,9 +248,6 @@ class CachedContext:
         index_device = index_A.to(self.normalisation.mean.device)
         self.normalisation = Normalisation(*(part[index_device] for part in self.normalisation))
         self.cache.select(index_device)
-
-
-Context = SlidingContext | FoldedContext | CachedContext
 
 
 def open_context(model: Engine, history: History, policy: ContextPolicy, *, room: int) -> Context:

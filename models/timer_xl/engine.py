@@ -21,9 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from speculation.errors import InvalidInput
+from speculation.forecaster import Context
+from speculation.history import History
+from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
-from timer_xl.errors import InvalidInput
+from timer_xl.context import open_context
 from timer_xl.fold import Fold, can_fold
 from timer_xl.linear import PackedLinear
 from timer_xl.model import LOG_VARIANCE_BOUND, Block, Prediction, TimerXL, blocks_of
@@ -75,10 +79,9 @@ class Engine:
         self.head = PackedLinear(weight, bias, int8=int8)
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
-    @classmethod
-    def of(cls, model: TimerXL | Engine) -> Engine:
-        """`model` itself if it is an engine, else a new engine for it."""
-        return model if isinstance(model, Engine) else cls(model)
+    def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
+        """Its reading of a history; `room` is the patches to come at most."""
+        return open_context(self, history, policy, room=room)
 
     def __call__(
         self,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from timer_xl.errors import InvalidInput
+from speculation.errors import InvalidInput
 
 Activation = Literal["none", "relu", "gelu"]
 # The arrangement depends a little on how many tokens are to come: a patch of some variates.

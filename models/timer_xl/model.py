@@ -21,6 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speculation.forecaster import Context
+from speculation.history import History
+from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotated
 from timer_xl.config import TimerXLConfig
 
@@ -226,6 +229,17 @@ class TimerXL(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
+    @property
+    def precision(self) -> torch.dtype:
+        """In what positions, scores and predictions are computed."""
+        return precision_of(self.dtype)
+
+    def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
+        """Its reading of a history, through an engine made of its weights as they are now."""
+        from timer_xl.engine import Engine
+
+        return Engine(self).open(history, policy, room=room)
+
     def forward(self, x_BNCP: Tensor, *, last: int | None = None) -> Prediction:
         """What follows each of the last `last` patches of a window (all of them by default).
 
@@ -240,11 +254,10 @@ class TimerXL(nn.Module):
             wanted = last if layer == len(self.blocks) else patches
             tokens_BLD = block(tokens_BLD, layout, queries=wanted * variates)
         tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
-        precision = precision_of(self.dtype)
-        mean_BNCQ = self.head(tokens_BNCD).to(precision)
+        mean_BNCQ = self.head(tokens_BNCD).to(self.precision)
         if self.log_variance_head is None:
             return Prediction(mean_BNCQ, None)
-        log_variance_BNCQ = self.log_variance_head(tokens_BNCD).to(precision)
+        log_variance_BNCQ = self.log_variance_head(tokens_BNCD).to(self.precision)
         bound = LOG_VARIANCE_BOUND
         return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from timer_xl import TimerXL, TimerXLConfig, rollout
+from speculation import rollout
+from timer_xl import TimerXL, TimerXLConfig
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_rolling.py"
 

@@ -7,12 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def quick_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrations of a few repeats: how fast anything is, no test asks."""
+    from foredraft.judge import timing
+
+    monkeypatch.setattr(timing, "CALIBRATION_S", 0.05)
+    monkeypatch.setattr(timing, "WARM_UP_S", 0.02)
+
+
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     import ray
 
-    from foredraft import search
+    from foredraft.search import machines
 
-    search.connect()
+    machines.connect()
     yield
     ray.shutdown()

@@ -21,18 +21,12 @@ import pydantic
 import pytest
 import torch
 
-from foredraft import provenance
-from foredraft.config import ConfigError
-from foredraft.provenance import (
-    DiskFull,
-    atomic_directory,
-    atomic_write,
-    collect,
-    digest,
-    is_complete,
-    read_json,
-    redacted,
-)
+from foredraft import files, provenance
+from foredraft.documents import read_json
+from foredraft.errors import ConfigError
+from foredraft.files import DiskFull, atomic_directory, atomic_write, is_complete
+from foredraft.provenance import collect, digest
+from foredraft.redaction import redacted
 
 
 @dataclasses.dataclass
@@ -200,7 +194,7 @@ def test_all_of_a_directory_is_on_the_disk_before_its_marker_and_its_name(tmp_pa
 
 def test_a_full_disk_is_said_in_one_line_with_path_and_bytes_left(tmp_path):
     def write_file() -> None:
-        with provenance.atomic_file(tmp_path / "file"), open("/dev/full", "wb") as full:
+        with files.atomic_file(tmp_path / "file"), open("/dev/full", "wb") as full:
             full.write(b"x" * 100_000)
 
     def make_directory() -> None:
@@ -209,7 +203,7 @@ def test_a_full_disk_is_said_in_one_line_with_path_and_bytes_left(tmp_path):
             raise RuntimeError("I/O error: No space left on device (os error 28)")
 
     def save_tensors() -> None:
-        with provenance.atomic_file(tmp_path / "tensors"), open("/dev/full", "wb") as full:
+        with files.atomic_file(tmp_path / "tensors"), open("/dev/full", "wb") as full:
             torch.save({"x": torch.zeros(100_000)}, full)
 
     for work, name in ((write_file, "file"), (make_directory, "draft"), (save_tensors, "tensors")):
@@ -237,7 +231,7 @@ def test_a_lock_is_taken_on_a_file_that_is_open_for_writing(tmp_path, monkeypatc
         flock(handle, operation)
 
     monkeypatch.setattr(provenance.fcntl, "flock", record)
-    with provenance.locked(tmp_path):
+    with files.locked(tmp_path):
         pass
     assert modes == [os.O_RDWR]
 
@@ -248,7 +242,7 @@ def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path):
     def work() -> None:
         nonlocal inside, most
         for _ in range(20):
-            with provenance.locked(tmp_path):
+            with files.locked(tmp_path):
                 inside += 1
                 most = max(most, inside)
                 time.sleep(0.0005)

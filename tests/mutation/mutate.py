@@ -41,20 +41,31 @@ COPIED = ("platform", "models", "tests", "search_spaces", "docs", "benchmarks")
 
 # Each module, and the tests that may kill its mutants, the likeliest first. What does not exist is
 # passed over, so that one table serves an older commit too.
-TRAINING = ("training_numbers", "lessons", "train")
+TRAINING = ("train/training_numbers", "train/lessons", "train/train")
 SUBJECTS = {
-    "data/__init__.py": ("data_numbers", "data", "evaluate_numbers", "lessons", "train"),
-    "data/tables.py": ("data",),
-    "data/registry.py": ("data", "data_numbers"),
-    "train/__init__.py": TRAINING,
+    "data/dataset.py": (
+        "data/data_numbers",
+        "data/data",
+        "judge/evaluate_numbers",
+        "train/lessons",
+        "train/train",
+    ),
+    "data/tables.py": ("data/data",),
+    "data/registry.py": ("data/data", "data/data_numbers"),
+    "train/loop.py": TRAINING,
     "train/learner.py": TRAINING,
     "train/lessons.py": TRAINING,
     "train/losses.py": TRAINING,
     "train/teacher.py": TRAINING,
     "train/runs.py": TRAINING,
-    "evaluate.py": ("evaluate_numbers", "evaluate", "closed_form", "train"),
-    "drafts.py": ("train", "bank"),
-    "claims.py": ("claims", "bank"),
+    "judge/evaluate.py": (
+        "judge/evaluate_numbers",
+        "judge/evaluate",
+        "judge/closed_form",
+        "train/train",
+    ),
+    "bank/store.py": ("bank/keys", "bank/bank", "train/train"),
+    "bank/claims.py": ("bank/claims", "bank/bank"),
 }
 WITHOUT_FIXTURES = {"ray_cluster"}
 WITHOUT_MARKERS = {"browser", "gpu", "real_data", "install"}
@@ -211,7 +222,8 @@ def copied(folder: Path) -> Path:
 
 def tests_of(subject: str) -> list[str]:
     """The test files that may kill the subject's mutants, as far as they exist."""
-    files = (f"tests/foredraft/test_{name}.py" for name in SUBJECTS[subject])
+    rooms = (name.split("/") for name in SUBJECTS[subject])
+    files = (f"tests/foredraft/{room}/test_{name}.py" for room, name in rooms)
     return [file for file in files if (ROOT / file).is_file()]
 
 

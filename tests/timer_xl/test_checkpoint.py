@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from timer_xl import TimerXL, rollout
+from speculation import rollout
+from timer_xl import TimerXL
 from timer_xl.checkpoint import import_openltm, load, save
 
 Make = Callable[..., TimerXL]

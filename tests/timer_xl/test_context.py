@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from timer_xl import Acceptance, ContextPolicy, Engine, TimerXL, rollout, speculate
-from timer_xl.context import FoldedContext, Outlook, SlidingContext
-from timer_xl.history import History
+from speculation import Acceptance, ContextPolicy, rollout, speculate
+from speculation.distribution import Outlook
+from speculation.history import History
+from timer_xl import Engine, TimerXL
+from timer_xl.context import FoldedContext, SlidingContext
 
 Make = Callable[..., TimerXL]
 MakeSeries = Callable[..., Tensor]

@@ -8,9 +8,10 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from foredraft import bank, drafts
+from foredraft import bank
+from foredraft.bank import housekeeping
 from foredraft.cli.common import Common, Result
-from foredraft.config import ConfigError
+from foredraft.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +40,25 @@ class Drafts(Common):
         if self.action != "prune" and self.yes:
             raise ConfigError(f"--yes has no effect in drafts {self.action}")
         if self.action == "list":
-            return {"drafts": [line._asdict() for line in bank.listed(self.storage)]}
+            return {"drafts": [line._asdict() for line in housekeeping.listed(self.storage)]}
         if self.action == "show":
             if self.key is None:
                 raise ConfigError("drafts show: give a key, as `foredraft drafts list` tells them")
-            return bank.shown(drafts.find(self.key, kind="draft", storage=self.storage))
-        unused = bank.unused(self.storage)
+            return housekeeping.shown(bank.find(self.key, kind="draft", storage=self.storage))
+        unused = housekeeping.unused(self.storage)
         told = {
             "unused": [{"path": str(path)} for path in unused],
-            "bytes": sum(bank.size_of(path) for path in unused),
+            "bytes": sum(housekeeping.size_of(path) for path in unused),
             **_kept(self.storage),
             "removed": self.yes,
         }
         if self.yes:
-            bank.remove(unused, storage=self.storage)
+            housekeeping.remove(unused, storage=self.storage)
         return told
 
 
 def _kept(storage: Path) -> Result:
     """Why every draft is kept, where a study may need any of them."""
-    names = ", ".join(bank.untold(storage))
+    names = ", ".join(housekeeping.untold(storage))
     why = f"every draft: {names} has not ended, and only its database tells which ones it needs"
     return {"kept": why} if names else {}

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from tyro.conf import UseAppendAction
 
-from foredraft.config import ConfigError, Seed, complaint, shown, validated
-from timer_xl import Acceptance
+from foredraft.errors import ConfigError
+from foredraft.settings.config import Seed, complaint, shown, validated
+from speculation import Acceptance
 
 Result = dict[str, Any]
 STDERR = Console(stderr=True)

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from foredraft import data
 from foredraft.cli.common import Common, Result
-from foredraft.config import ConfigError
+from foredraft.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

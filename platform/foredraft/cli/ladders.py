@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from foredraft.cli.common import STDERR, Common, Result
 from foredraft.cli.training import Workers, say_epoch
-from foredraft.config import Count, Machine
-from foredraft.ladders import ladder_of
+from foredraft.settings.config import Count, Machine
+from foredraft.settings.ladders import ladder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class Progression(Common):
 
     def run(self) -> Result:
         """Where the page is, what the ladder says, and its rows."""
-        from foredraft import progression
+        from foredraft.judge import progression
         from foredraft.report import ladder as page
 
         ladder = ladder_of(self.recipe, target=self.target, windows=self.windows, seed=self.seed)
         if self.workers:
-            from foredraft import search
+            from foredraft.search import machines
 
-            search.connect()
+            machines.connect()
         directory = progression.climb(
             ladder,
             storage=self.storage,

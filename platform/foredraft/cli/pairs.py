@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from foredraft import drafts, evaluate, timing, train
+from foredraft import bank, train
 from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
-from foredraft.config import (
-    ConfigError,
-    Count,
-    Evaluation,
-    Machine,
-    Missing,
-    Positive,
-    validated,
-)
-from timer_xl import ContextPolicy, checkpoint
+from foredraft.errors import ConfigError
+from foredraft.judge import evaluate, timing
+from foredraft.settings.config import Count, Evaluation, Machine, Missing, Positive, validated
+from speculation import ContextPolicy
+from timer_xl import checkpoint
 
 if TYPE_CHECKING:
-    from foredraft.bench import BenchPlan, Subject
+    from foredraft.judge.bench import BenchPlan, Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +67,7 @@ class Evaluate(Common):
         device = train.device_of(Machine())
         target, draft = (
             evaluate.ready(
-                checkpoint.load(drafts.find(reference, kind=kind, storage=storage)),
+                checkpoint.load(bank.find(reference, kind=kind, storage=storage)),
                 evaluation,
                 device,
             )
@@ -158,7 +153,8 @@ class Bench(Common):
 
     def run(self) -> Result:
         """The device, the versions and one row per combination."""
-        from foredraft import bench, provenance
+        from foredraft import provenance
+        from foredraft.judge import bench
 
         train.use_threads(None)
         device = train.device_of(Machine())
@@ -174,7 +170,7 @@ class Bench(Common):
 
     def show(self, result: Result) -> None:
         """Print the card: device, versions, and a line per row."""
-        from foredraft import bench
+        from foredraft.judge import bench
 
         versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "torch"))
         print(f"{result['device']}, {versions}\n\n{bench.card(result['results'])}")
@@ -198,7 +194,7 @@ class Bench(Common):
         }
 
     def _subject(self, plan: BenchPlan) -> tuple[Subject, tuple[float | None, ...]]:
-        from foredraft import bench
+        from foredraft.judge import bench
 
         if self.preset:
             if not self.random_weights:
@@ -209,7 +205,7 @@ class Bench(Common):
         if self.target is None or self.draft is None or self.data is None:
             raise ConfigError("bench needs --preset, or --target, --draft and --data")
         target, draft = (
-            checkpoint.load(drafts.find(reference, kind=kind, storage=self.storage))
+            checkpoint.load(bank.find(reference, kind=kind, storage=self.storage))
             for reference, kind in _kinds(self.target, self.draft)
         )
         evaluation = Evaluation(
@@ -236,5 +232,5 @@ def _say_row(row: dict[str, Any]) -> None:
     )
 
 
-def _kinds(target: str, draft: str) -> list[tuple[str, drafts.Kind]]:
+def _kinds(target: str, draft: str) -> list[tuple[str, bank.Kind]]:
     return [(target, "target"), (draft, "draft")]

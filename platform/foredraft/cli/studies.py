@@ -11,8 +11,9 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from foredraft.cli.common import STDERR, Common, Result, show
-from foredraft.config import ConfigError, Count, Missing, validated
-from foredraft.study import Study, read_study
+from foredraft.errors import ConfigError
+from foredraft.settings.config import Count, Missing, validated
+from foredraft.settings.study import Study, read_study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,15 @@ class Search(Common):
 
     def run(self) -> Result:
         """Where the report is, and the choice."""
-        from foredraft import report, search
+        from foredraft import report
+        from foredraft.search import driver
 
         study = self._study()
         if self.dry_run:
             from foredraft.search import plan
 
             return plan.of(study, storage=self.storage)
-        directory = search.run(
+        directory = driver.run(
             study,
             storage=self.storage,
             replace=self.replace,

@@ -9,19 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tyro.conf import Positional, UseAppendAction, subcommand
 
-from foredraft import drafts, train
+from foredraft import bank, train
 from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
-from foredraft.config import (
-    ConfigError,
-    Count,
-    Machine,
-    Missing,
-    StageName,
-    Training,
-    validated,
-)
-from foredraft.examine import Examiner
-from foredraft.recipes import recipe
+from foredraft.errors import ConfigError
+from foredraft.judge.examine import Examiner
+from foredraft.settings.config import Count, Machine, Missing, StageName, Training, validated
+from foredraft.settings.recipes import recipe
 from timer_xl import checkpoint
 
 Workers = Annotated[int, Field(ge=0, le=1024)]
@@ -93,9 +86,9 @@ class TrainDraft(Common):
                 f"--data names {len(words)} data sets for the {len(names)} of --stages: "
                 "name at least one stage, and one for each"
             )
-        target = drafts.find(self.target, kind="target", storage=self.storage).resolve()
+        target = bank.find(self.target, kind="target", storage=self.storage).resolve()
         content = {
-            "model": drafts.open_model(target).config.scaled(
+            "model": bank.open_model(target).config.scaled(
                 self.scale, patches_out=self.patches_out, variance=self.variance
             ),
             "stages": [
@@ -163,7 +156,7 @@ class Import(Common):
             revin=self.revin,
             flash_attention=self.flash_attention,
         )
-        path = drafts.add(model, kind=self.kind, storage=self.storage, source=self.checkpoint)
+        path = bank.add(model, kind=self.kind, storage=self.storage, source=self.checkpoint)
         return {**_described(path), "assumed": self._assumed()}
 
     def _assumed(self) -> dict[str, str]:
@@ -181,13 +174,13 @@ class Import(Common):
         }
 
 
-def _train(training: Training, *, kind: drafts.Kind, workers: int, storage: Path) -> Result:
+def _train(training: Training, *, kind: bank.Kind, workers: int, storage: Path) -> Result:
     machine = Machine(workers=workers)
     if workers:
-        from foredraft import search
+        from foredraft.search import machines
 
-        search.connect()
-    path = drafts.obtain(
+        machines.connect()
+    path = bank.obtain(
         training,
         kind=kind,
         storage=storage.resolve(),
@@ -199,7 +192,7 @@ def _train(training: Training, *, kind: drafts.Kind, workers: int, storage: Path
 
 
 def _described(path: Path) -> Result:
-    model = drafts.open_model(path)
+    model = bank.open_model(path)
     figures = {k: v for k, v in model.metrics.items() if k not in ("curve", "kind")}
     return {"key": model.key, "path": str(path), **figures}
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from foredraft.data.generators import GENERATORS
 from foredraft.data.tables import DataError
-from foredraft.provenance import atomic_write
+from foredraft.files import atomic_write
 
 FETCH_TIMEOUT_S = 60
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from timer_xl import InvalidInput
+from speculation import InvalidInput
 
 FORMATS = (".csv", ".parquet", ".txt")
 TIME_NAMES = ("date", "time", "timestamp", "datetime")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from foredraft import record, study
-from foredraft.config import ConfigError, validated
-from foredraft.files import read_json, read_mapping
+from foredraft.documents import read_json, read_mapping
+from foredraft.errors import ConfigError
 from foredraft.report import ladder
 from foredraft.report.tables import Row
+from foredraft.search import record
+from foredraft.settings import study
+from foredraft.settings.config import validated
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from foredraft import record
-from foredraft.provenance import redacted
+from foredraft.redaction import redacted
 from foredraft.report.tables import (
     Row,
     hover_text,
@@ -25,6 +24,7 @@ from foredraft.report.tables import (
     ratio_alone,
     setting_text,
 )
+from foredraft.search import record
 
 # The settings in the order in which a reader asks for them, by their names in a figure; whatever
 # else a study searches comes after them under its own name.

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from foredraft.config import ConfigError
-from foredraft.files import read_json
-from foredraft.progression import FILE
-from foredraft.provenance import atomic_write
+from foredraft.documents import read_json
+from foredraft.errors import ConfigError
+from foredraft.files import atomic_write
+from foredraft.judge.progression import FILE
 from foredraft.report import page
 from foredraft.report.page import ACCENT, GREY
 from foredraft.report.tables import Row, Table, number, percent, quantity

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from plotly import graph_objects as go
 
-from foredraft.config import ConfigError
-from foredraft.files import read_mapping
+from foredraft.documents import read_mapping
+from foredraft.errors import ConfigError
 from foredraft.report import page
 from foredraft.report.page import ACCENT, GREY
 

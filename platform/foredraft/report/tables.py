@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foredraft.provenance import redacted
-from foredraft.timing import INTERVAL_PAIRS
+from foredraft.judge.timing import INTERVAL_PAIRS
+from foredraft.redaction import redacted
 
 Row = dict[str, Any]
 

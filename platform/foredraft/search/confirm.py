@@ -9,13 +9,13 @@ import ray
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from foredraft import evaluate, front, record, timing
-from foredraft.config import Evaluation
-from foredraft.record import Row
-from foredraft.search import judging
+from foredraft.judge import evaluate, timing
+from foredraft.search import front, judging, record
 from foredraft.search.machines import Device, devices, submit
-from foredraft.study import Study
-from timer_xl import Acceptance, Plan
+from foredraft.search.record import Row
+from foredraft.settings.config import Evaluation
+from foredraft.settings.study import Study
+from speculation import Acceptance, Plan
 
 TEST_TOLERANCE = 0.01
 """By how much mse_ratio may differ between the search's split and the test split, unflagged."""

@@ -16,15 +16,18 @@ from typing import NamedTuple
 
 import torch
 
-from foredraft import closed_form, drafts, evaluate, front, timing, train
-from foredraft.config import Evaluation, Machine, Training
+from foredraft import bank, train
 from foredraft.data.spacing import evenly_spaced
-from foredraft.evaluate import EvaluationWindows, PairRow
-from foredraft.examine import Examiner
+from foredraft.judge import closed_form, evaluate, timing
+from foredraft.judge.evaluate import EvaluationWindows, PairRow
+from foredraft.judge.examine import Examiner
+from foredraft.search import front
 from foredraft.search.machines import threads
-from foredraft.study import OBJECTIVES, Study
+from foredraft.settings.config import Evaluation, Machine, Training
+from foredraft.settings.study import OBJECTIVES, Study
 from foredraft.train.journal import Journal
-from timer_xl import Acceptance, Engine, Plan, checkpoint, cost
+from speculation import Acceptance, Plan, cost
+from timer_xl import Engine, checkpoint
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
@@ -79,10 +82,10 @@ class Judged(NamedTuple):
 
 
 def train_model(
-    training: Training, kind: drafts.Kind, storage: Path, machine: Machine, epochs: Path | None
+    training: Training, kind: bank.Kind, storage: Path, machine: Machine, epochs: Path | None
 ) -> None:
     """Nothing; afterwards the model is in the bank. Every epoch is written to the file `epochs`."""
-    drafts.obtain(
+    bank.obtain(
         training,
         kind=kind,
         storage=storage,

@@ -16,7 +16,8 @@ from ray._private import ray_constants, services
 from ray._private.state import state as cluster_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from foredraft.config import ConfigError, Machine
+from foredraft.errors import ConfigError
+from foredraft.settings.config import Machine
 
 ANSWER_S = 20.0
 """Seconds for which a cluster's head is asked whether it is there."""

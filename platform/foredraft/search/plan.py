@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from foredraft import data, drafts, provenance, train
-from foredraft.config import Machine, Stage, Training
-from foredraft.search import target_of
+from foredraft import bank, data, files, provenance, redaction, train
+from foredraft.search.driver import target_of
 from foredraft.search.trial import ARCHITECTURE
-from foredraft.study import Study
+from foredraft.settings.config import Machine, Stage, Training
+from foredraft.settings.study import Study
 from timer_xl import TimerXL, TimerXLConfig, checkpoint
 
 TIMED_STEPS = 3
@@ -34,15 +34,15 @@ def of(study: Study, *, storage: Path) -> Plan:
     target = target_of(study, storage)
     if isinstance(target, Training):
         architecture = target.model
-        path = drafts.directory_of(target, kind="target", storage=storage, machine=study.machine)
+        path = bank.directory_of(target, kind="target", storage=storage, machine=study.machine)
         first = [_line(target, kind="target", storage=storage, machine=study.machine)]
     else:
-        architecture, path, first = drafts.open_model(target).config, target, []
+        architecture, path, first = bank.open_model(target).config, target, []
     study.check_target(architecture)
     trainings = study.drafts_of(architecture, path=path)
     with tempfile.TemporaryDirectory() as directory:
         stand_in = Path(directory)
-        if not provenance.is_complete(path):
+        if not files.is_complete(path):
             torch.manual_seed(0)  # its answers, of no use but cached, are the same every time
             checkpoint.save(TimerXL(architecture), stand_in)
         planned = [
@@ -60,7 +60,7 @@ def of(study: Study, *, storage: Path) -> Plan:
         "study": {
             **study.model_dump(mode="json", exclude={"target", "draft"}),
             # A password in it is not anybody's to read.
-            "database": study.database and provenance.redacted(study.database),
+            "database": study.database and redaction.redacted(study.database),
         },
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
@@ -82,7 +82,7 @@ def _is_taught(training: Training) -> bool:
 def _line(
     training: Training,
     *,
-    kind: drafts.Kind,
+    kind: bank.Kind,
     storage: Path,
     machine: Machine,
     stand_in: Path | None = None,
@@ -92,14 +92,12 @@ def _line(
     A draft that is distilled has no key before its target is there; its training is timed with a
     stand-in of random weights.
     """
-    waits = _is_taught(training) and not provenance.is_complete(Path(str(training.target)))
+    waits = _is_taught(training) and not files.is_complete(Path(str(training.target)))
     timed = training.model_copy(update={"target": str(stand_in)}) if waits else training
     path = (
-        None
-        if waits
-        else drafts.directory_of(training, kind=kind, storage=storage, machine=machine)
+        None if waits else bank.directory_of(training, kind=kind, storage=storage, machine=machine)
     )
-    known = path is not None and drafts.is_whole(path)
+    known = path is not None and bank.is_whole(path)
     return {
         "key": path.name if path else None,
         **{name: getattr(training.model, name) for name in ARCHITECTURE},

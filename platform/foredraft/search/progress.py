@@ -20,9 +20,9 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from foredraft import front
-from foredraft.config import Training
-from foredraft.record import ROW, state_of
+from foredraft.search import front
+from foredraft.search.record import ROW, state_of
+from foredraft.settings.config import Training
 
 SCALARS = (
     "acceptance_rate",

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter
 
-from foredraft import data, drafts, evaluate, provenance, timing
-from foredraft.record import Row, chosen, knee
+from foredraft import bank, data, files
+from foredraft.judge import evaluate, timing
 from foredraft.search import confirm
+from foredraft.search.record import Row, chosen, knee
 from foredraft.search.trial import ARCHITECTURE
-from foredraft.study import Study
-from timer_xl import ContextPolicy, cost
+from foredraft.settings.study import Study
+from speculation import ContextPolicy, cost
 
 CEILING_POINTS = 21
 CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
@@ -29,7 +30,7 @@ def write(
     directory: Path,
     rows: list[Row],
     *,
-    target: drafts.Model,
+    target: bank.Model,
     accuracy: evaluate.Accuracy,
 ) -> None:
     """Every file of the study's directory but its configuration and its database."""
@@ -37,7 +38,7 @@ def write(
     for column in ("speedup", "speedup_low", "speedup_high", "target_s", "speculation_s"):
         if column not in table:
             table[column] = math.nan
-    provenance.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
+    files.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
     best, middle = chosen(rows), knee(rows, study)
     points = [
         {**_point(row), "confirmed": row["confirmed"], "chosen": row is best, "knee": row is middle}
@@ -55,13 +56,13 @@ def write(
     curves = [_curve(target, label="target", kind="target")]
     curves += [
         _curve(
-            drafts.open_model(directory.parents[1] / "drafts" / row["draft_key"]),
+            bank.open_model(directory.parents[1] / "drafts" / row["draft_key"]),
             label=label,
             kind="draft",
         )
         for row, label in zip(trained, _labels(trained), strict=True)
     ]
-    provenance.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
+    files.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
 
 
 def _point(row: Row) -> Row:
@@ -86,7 +87,7 @@ def _point(row: Row) -> Row:
 
 
 def _recipe(
-    row: Row, rule: str, study: Study, directory: Path, target: drafts.Model
+    row: Row, rule: str, study: Study, directory: Path, target: bank.Model
 ) -> dict[str, Any]:
     """A point of the front, with all that is needed to forecast by it."""
     recipe = _point(row)
@@ -133,7 +134,7 @@ def _alone(rows: list[Row]) -> list[Row]:
 
 
 def _references(
-    study: Study, target: drafts.Model, accuracy: evaluate.Accuracy, rows: list[Row]
+    study: Study, target: bank.Model, accuracy: evaluate.Accuracy, rows: list[Row]
 ) -> dict[str, Any]:
     """What the report draws beside the trials: target alone, drafts alone, the ceiling.
 
@@ -214,10 +215,10 @@ def _labels(trained: list[Row]) -> list[str]:
     ]
 
 
-def _curve(model: drafts.Model, *, label: str, kind: str) -> pd.DataFrame:
+def _curve(model: bank.Model, *, label: str, kind: str) -> pd.DataFrame:
     return pd.DataFrame(model.metrics["curve"]).assign(label=label, kind=kind)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a file of the study as a whole."""
-    provenance.atomic_write(path, json.dumps(content, indent=2) + "\n")
+    files.atomic_write(path, json.dumps(content, indent=2) + "\n")

@@ -20,12 +20,12 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from foredraft import front
-from foredraft.config import ConfigError
-from foredraft.dimensions import ChoiceDimension, Dimension, FloatDimension
-from foredraft.provenance import redacted
-from foredraft.record import ROW, address_of, row_of
-from foredraft.study import OBJECTIVES, Study
+from foredraft.errors import ConfigError
+from foredraft.redaction import redacted
+from foredraft.search import front
+from foredraft.search.record import ROW, address_of, row_of
+from foredraft.settings.dimensions import ChoiceDimension, Dimension, FloatDimension
+from foredraft.settings.study import OBJECTIVES, Study
 
 SAME_ERROR_LIMIT = 3
 SHOWN = ("draft_key", "mse_ratio", "deviation", "stopped", "error")

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import ray
 from ray import tune
 
-from foredraft import bank, drafts, provenance
-from foredraft.config import Evaluation, Training
-from foredraft.record import ROW
+from foredraft import bank, provenance
+from foredraft.bank import housekeeping
 from foredraft.search import judging
 from foredraft.search.machines import HEAD, claims
-from foredraft.study import Study
+from foredraft.search.record import ROW
+from foredraft.settings.config import Evaluation, Training
+from foredraft.settings.study import Study
 from timer_xl import TimerXLConfig
 
 # Tune refuses a trial that asks for no resource at all.
@@ -101,9 +102,9 @@ class Coordinator(tune.Trainable):
     def _obtain(self, training: Training) -> Path:
         """The draft, trained by a task of its own if nobody has it."""
         storage, machine = self.job.storage, self.job.study.machine
-        path = drafts.directory_of(training, kind="draft", storage=storage, machine=machine)
-        bank.note(path.name, study=storage / "studies" / self.job.study.name)
-        if not drafts.is_whole(path):
+        path = bank.directory_of(training, kind="draft", storage=storage, machine=machine)
+        housekeeping.note(path.name, study=storage / "studies" / self.job.study.name)
+        if not bank.is_whole(path):
             arguments = (training, "draft", storage, machine, None)
             self._once(path.name, judging.train_model, *arguments, training=True)
         return path

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import optuna
 
-from foredraft.config import ConfigError, validated
-from foredraft.files import read_json, read_mapping
-from foredraft.record import WARM
+from foredraft.documents import read_json, read_mapping
+from foredraft.errors import ConfigError
+from foredraft.search.record import WARM
 from foredraft.search.searcher import open_record
-from foredraft.study import Study
+from foredraft.settings.config import validated
+from foredraft.settings.study import Study
 
 # Two studies that agree in these measured the same thing, and stopped the same trials.
 SAME = (

@@ -20,7 +20,8 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from foredraft.config import Stopped, Training
+from foredraft.errors import Stopped
+from foredraft.settings.config import Training
 from foredraft.train import losses, teacher
 from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.train.needs import Datasets

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from foredraft import data
-from foredraft.config import Stage
 from foredraft.data.spacing import evenly_spaced
+from foredraft.settings.config import Stage
 from foredraft.train import needs, teacher
 from timer_xl import Normalisation, TimerXL, TimerXLConfig
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 
 from foredraft import data
-from foredraft.config import ConfigError, Stage, Training
+from foredraft.errors import ConfigError
+from foredraft.settings.config import Stage, Training
 from timer_xl import TimerXLConfig
 
 Datasets = dict[str, data.Dataset]

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from foredraft.config import ConfigError, Machine
-from foredraft.provenance import atomic_file
+from foredraft.errors import ConfigError
+from foredraft.files import atomic_file
+from foredraft.settings.config import Machine
 from timer_xl import TimerXL
 
 State = dict[str, Any]

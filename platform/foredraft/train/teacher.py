@@ -27,18 +27,11 @@ import torch
 from torch import Tensor
 
 import timer_xl
-from foredraft import data, provenance
-from foredraft.config import ConfigError
+from foredraft import data, files, provenance
 from foredraft.data.registry import cache_folder
-from timer_xl import (
-    ContextPolicy,
-    Engine,
-    Normalisation,
-    TimerXL,
-    TimerXLConfig,
-    checkpoint,
-    rollout,
-)
+from foredraft.errors import ConfigError
+from speculation import ContextPolicy, rollout
+from timer_xl import Engine, Normalisation, TimerXL, TimerXLConfig, checkpoint
 
 # The answers do not depend on how many windows are asked about together.
 BATCH = 64
@@ -106,15 +99,15 @@ def ask(
         "versions": [timer_xl.VERSION, data.VERSION, VERSION],
     }
     folder = cache_folder() / "answers" / provenance.digest(facts)
-    if provenance.is_complete(folder):
+    if files.is_complete(folder):
         return Answers(folder / FILE)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of several workers on this machine one asks; the others wait and find the answers.
-    with provenance.locked(cache_folder()):
-        if not provenance.is_complete(folder):
+    with files.locked(cache_folder()):
+        if not files.is_complete(folder):
             shape = _shape(target.config, windows, variates_WV, ahead=asking.ahead)
             _announce(shape, folder=folder)
-            with provenance.atomic_directory(folder) as part:
+            with files.atomic_directory(folder) as part:
                 _write(
                     part / FILE,
                     target,

@@ -1,0 +1,347 @@
+"""Rolling a forecast out: by the target alone (`rollout`), or by draft and target (`speculate`).
+
+    forecast_BTC = rollout(target, context_BTC, horizon=720)
+    speculation = speculate(target, draft, context_BTC, horizon=720, acceptance=rule)
+
+Both run under either context policy. The draft writes its proposals past the end of the
+history, the target predicts after every prefix of them in a single pass, and the history keeps
+what was accepted and the patch after it. Samples advance unequally; those that are done leave the
+batch. A round waits for the device once: to learn how many patches were accepted.
+
+Shapes: B batch, T time steps, C variates, N patches, P patch length, K proposed patches,
+M = K + 1 predictions of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from speculation.distribution import Gaussian, Outlook
+from speculation.errors import InvalidInput
+from speculation.forecaster import Forecaster
+from speculation.history import History, Place, alike, earlier, lowest
+from speculation.plan import Lookahead, Plan
+from speculation.policy import ContextPolicy
+from speculation.rules import Acceptance, judge
+
+
+@torch.no_grad()
+def rollout(
+    model: Forecaster,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None = None,
+) -> Tensor:
+    """The forecast [B, horizon, C] of one model alone, in the units of the context.
+
+    A horizon that is no multiple of the patch is cut at the end. A one-pass model emits
+    `patches_out` patches a step, but never past an anchor.
+
+    Raises:
+        InvalidInput: the context's length is not the model's, or the horizon is below 1.
+    """
+    policy = policy or ContextPolicy()
+    patches = _num_patches(model, context_BTC, horizon)
+    history = History(
+        _precise(context_BTC, model),
+        patch=model.config.patch,
+        room=patches,
+        keep_proposals=False,
+    )
+    context = model.open(history, policy, room=patches)
+    done = 0
+    while done < patches:
+        context.begin_round()
+        outlook = context.predict(ahead=0, last=1)
+        count = min(model.config.patches_out, lowest(_room(done, patches, policy)))
+        history.commit(outlook.mean[:, :count], count)
+        done += count
+    return _forecast(history, horizon)
+
+
+class Speculation(NamedTuple):
+    """A speculative forecast, and the counts of how it came about."""
+
+    forecast_BTC: Tensor
+    """[B, horizon, C], in the units of the context"""
+    proposed: int
+    """patches proposed, over samples and rounds"""
+    accepted: int
+    """patches accepted"""
+    accept_lengths: Tensor
+    """int64 [lookahead + 2]: rounds of a sample by patches emitted (accepted + 1)"""
+    tested_K: Tensor
+    """int64 [lookahead]: rounds in which the i-th proposal was judged, all before it accepted"""
+    passed_K: Tensor
+    """int64 [lookahead]: of these, the rounds in which it was accepted"""
+    passes: int
+    """passes of the target over the batch"""
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted / proposed patches; 0 where nothing could be proposed."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+
+@torch.no_grad()
+def speculate(
+    target: Forecaster,
+    draft: Forecaster,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    acceptance: Acceptance,
+    policy: ContextPolicy | None = None,
+    plan: Plan | None = None,
+    generator: torch.Generator | None = None,
+) -> Speculation:
+    """The forecast of draft and target together (Leviathan et al., 2211.17192, on patches).
+
+    Each round the draft proposes up to `acceptance.lookahead` patches, the target predicts after
+    every prefix of them in one pass, and each sample keeps its longest accepted prefix and the
+    patch after it, which that same pass already holds. A rule that adapts needs a `plan`; where
+    that expects no lookahead to pay, the target goes alone.
+
+    Raises:
+        InvalidInput: models of different patch or context, a target that emits several patches, a
+            context of another length, a horizon below 1, or a rule that adapts without a plan.
+    """
+    patches = _num_patches(target, context_BTC, horizon)
+    chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
+    if chooser and acceptance.propose == "mean" and not chooser.choose(chooser.room_B):
+        return _alone(target, context_BTC, horizon=horizon, policy=policy, acceptance=acceptance)
+    pair = Pair(
+        target,
+        draft,
+        context_BTC,
+        patches=patches,
+        acceptance=acceptance,
+        policy=policy,
+        generator=generator,
+    )
+    rounds: list[tuple[Tensor, Tensor]] = []
+    history = pair.history
+    forecast_BNCP = history.emitted_BNCP[:, history.context_patches :][:, :patches].clone()
+    row_B = torch.arange(len(context_BTC))
+    while len(row_B):
+        limit_B = pair.begin_round()
+        if chooser:
+            limit_B = limit_B.clamp_max(chooser.choose(limit_B + 1))
+        proposal, drafted = pair.propose(int(limit_B.max()))
+        outlook = pair.verify(proposal.shape[1])
+        accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
+        rounds.append((limit_B, accepted_B))
+        if chooser:
+            chooser.observe(limit_B, accepted_B)
+        done_B = history.emitted_B >= patches
+        if bool(done_B.any()):
+            rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
+            forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
+            rest = torch.nonzero(~done_B).flatten()
+            row_B = row_B[rest]
+            if len(rest):
+                for part in (pair, chooser) if chooser else (pair,):
+                    part.select(rest)
+    forecast_BTC = _steps(forecast_BNCP, horizon)
+    return _speculation(forecast_BTC, rounds, lookahead=acceptance.lookahead)
+
+
+def _chooser(
+    acceptance: Acceptance,
+    plan: Plan | None,
+    policy: ContextPolicy | None,
+    *,
+    patches: int,
+    batch: int,
+) -> Lookahead | None:
+    """What chooses each round's lookahead, for a rule that adapts."""
+    if not acceptance.adapt:
+        if plan is not None:
+            raise InvalidInput("plan is given: it has no effect where adapt is false")
+        return None
+    if plan is None:
+        raise InvalidInput(
+            "adapt is true: it needs a plan, of costs and pass rates measured before"
+        )
+    renorm_every = policy.renorm_every if policy else 0
+    pays, _ = plan.best(patches=patches, renorm_every=renorm_every, batch=batch)
+    return Lookahead(
+        plan,
+        room_B=torch.full((batch,), min(patches, renorm_every or patches)),
+        longest=acceptance.lookahead if pays else 0,
+    )
+
+
+def _alone(
+    target: Forecaster,
+    context_BTC: Tensor,
+    *,
+    horizon: int,
+    policy: ContextPolicy | None,
+    acceptance: Acceptance,
+) -> Speculation:
+    """The target's own forecast, counted as rounds without proposals."""
+    none_B = torch.zeros(len(context_BTC), dtype=torch.int64)
+    return _speculation(
+        rollout(target, context_BTC, horizon=horizon, policy=policy),
+        [(none_B, none_B)] * _num_patches(target, context_BTC, horizon),
+        lookahead=acceptance.lookahead,
+    )
+
+
+class Pair:
+    """Draft and target over one history; a round begins, proposes, verifies and accepts."""
+
+    def __init__(
+        self,
+        target: Forecaster,
+        draft: Forecaster,
+        context_BTC: Tensor,
+        *,
+        patches: int,
+        acceptance: Acceptance,
+        policy: ContextPolicy | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        _check_pair(target, draft)
+        self.target, self.draft = target, draft
+        self.patches, self.acceptance, self.generator = patches, acceptance, generator
+        self.policy = policy or ContextPolicy()
+        cached = self.policy.kind == "cached"
+        room = patches + acceptance.lookahead
+        self.history = History(
+            _precise(context_BTC, target, draft),
+            patch=target.config.patch,
+            room=room,
+            keep_proposals=cached and acceptance.emit == "target",
+        )
+        self.judging = target.open(self.history, self.policy, room=room)
+        self.drafting = draft.open(self.history, self.policy, room=room)
+        # A one-pass draft proposes in the units of one window, the target judges each in its own.
+        same_units = cached or draft.config.patches_out == 1
+        same_units = same_units and target.config.revin == draft.config.revin
+        self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
+
+    def begin_round(self) -> Tensor:
+        """Patches that each sample may propose: the target gives one more by itself."""
+        self.judging.begin_round()
+        self.drafting.begin_round()
+        room_B = torch.as_tensor(_room(self.history.emitted_B, self.patches, self.policy))
+        return (room_B - 1).clamp_max(self.acceptance.lookahead)
+
+    def propose(self, count: int) -> tuple[Tensor, Gaussian]:
+        """The draft's next `count` patches [B, count, C, P], and what they were drawn from."""
+        history, patches_out = self.history, self.draft.config.patches_out
+        batch, _, variates, patch = history.read_BNCP.shape
+        empty = history.read_BNCP.new_empty(batch, 0, variates, patch)
+        proposals, means, deviations = [empty], [empty], [empty]
+        for ahead in range(0, count, patches_out):
+            take = min(patches_out, count - ahead)
+            outlook = self.drafting.predict(ahead=ahead, last=1)
+            drafted = outlook.gaussian(self.acceptance.sigma).part(slice(take))
+            sampled = self.acceptance.propose == "sample"
+            proposal = drafted.sample(self.generator) if sampled else drafted.mean
+            history.write_ahead(proposal, ahead=ahead)
+            proposals.append(proposal)
+            means.append(drafted.mean)
+            deviations.append(drafted.deviation)
+        return torch.cat(proposals, 1), Gaussian(torch.cat(means, 1), torch.cat(deviations, 1))
+
+    def verify(self, proposed: int) -> Outlook:
+        """What the target expects after every prefix of the proposals, in one pass."""
+        return self.judging.predict(ahead=proposed, last=proposed + 1)
+
+    def accept(
+        self, proposal_BKCP: Tensor, drafted: Gaussian, outlook: Outlook, *, limit_B: Tensor
+    ) -> Tensor:
+        """Patches accepted per sample, on the host; they and the next one are in the history."""
+        verdict = judge(
+            self.acceptance,
+            proposal_BKCP,
+            draft=drafted,
+            target=outlook.gaussian(self.acceptance.sigma),
+            unit_BMC1=outlook.unit,
+            limit_B=limit_B.to(proposal_BKCP.device, non_blocking=True),
+            same_deviation=self.same_deviation,
+            generator=self.generator,
+        )
+        accepted_B = verdict.accepted_B.cpu()  # the round's one wait for the device
+        accepted = alike(accepted_B)
+        for context in (self.judging, self.drafting):
+            context.keep(self.history.end + accepted)
+        self.history.commit(verdict.emitted_BMCP, accepted + 1)
+        return accepted_B
+
+    def select(self, index_A: Tensor) -> None:
+        """Keep the samples `index_A` of the batch."""
+        for part in (self.history, self.judging, self.drafting):
+            part.select(index_A)
+
+
+def _speculation(
+    forecast_BTC: Tensor, rounds: Sequence[tuple[Tensor, Tensor]], *, lookahead: int
+) -> Speculation:
+    """The forecast with its counts: how many each sample proposed and had accepted, by round."""
+    limit_R, accepted_R = (torch.cat(parts) for parts in zip(*rounds, strict=True))
+    position_K = torch.arange(lookahead)
+    reached_RK = (accepted_R[:, None] >= position_K) & (limit_R[:, None] > position_K)
+    return Speculation(
+        forecast_BTC,
+        proposed=int(limit_R.sum()),
+        accepted=int(accepted_R.sum()),
+        accept_lengths=torch.bincount(accepted_R + 1, minlength=lookahead + 2),
+        tested_K=reached_RK.sum(0),
+        passed_K=(accepted_R[:, None] > position_K).sum(0),
+        passes=len(rounds),
+    )
+
+
+def _room(emitted: Place, patches: int, policy: ContextPolicy) -> Place:
+    """Patches that may be emitted before the horizon's end or the next anchor."""
+    left = patches - emitted
+    if not policy.renorm_every:
+        return left
+    return earlier(left, policy.renorm_every - emitted % policy.renorm_every)
+
+
+def _precise(context_BTC: Tensor, *models: Forecaster) -> Tensor:
+    """The context in the finest of its own precision and the models'."""
+    dtype = context_BTC.dtype
+    for model in models:
+        dtype = torch.promote_types(dtype, model.precision)
+    return context_BTC.to(dtype)
+
+
+def _num_patches(model: Forecaster, context_BTC: Tensor, horizon: int) -> int:
+    if context_BTC.shape[1] != model.config.context:
+        raise InvalidInput(
+            f"context has {context_BTC.shape[1]} steps: this model reads {model.config.context}"
+        )
+    if horizon < 1:
+        raise InvalidInput(f"horizon is {horizon}: it must be at least 1")
+    return -(-horizon // model.config.patch)
+
+
+def _check_pair(target: Forecaster, draft: Forecaster) -> None:
+    for name in ("patch", "context"):
+        ours, theirs = getattr(target.config, name), getattr(draft.config, name)
+        if ours != theirs:
+            raise InvalidInput(f"{name} of the draft is {theirs}: the target's is {ours}")
+    if target.config.patches_out != 1:
+        raise InvalidInput(
+            f"patches_out of the target is {target.config.patches_out}: a target emits 1"
+        )
+
+
+def _forecast(history: History, horizon: int) -> Tensor:
+    return _steps(history.emitted_BNCP[:, history.context_patches :], horizon)
+
+
+def _steps(patches_BNCP: Tensor, horizon: int) -> Tensor:
+    """Patches as time steps [B, horizon, C]."""
+    return patches_BNCP.transpose(2, 3).flatten(1, 2)[:, :horizon]

@@ -1,0 +1,29 @@
+"""The bank of models: each distinct one is trained once, whoever asks."""
+
+from foredraft.bank.store import (
+    Kind,
+    Model,
+    add,
+    directory_of,
+    facts_of,
+    find,
+    is_whole,
+    key_of,
+    models,
+    obtain,
+    open_model,
+)
+
+__all__ = [
+    "Kind",
+    "Model",
+    "add",
+    "directory_of",
+    "facts_of",
+    "find",
+    "is_whole",
+    "key_of",
+    "models",
+    "obtain",
+    "open_model",
+]

@@ -1,0 +1,314 @@
+"""The draft bank: each distinct model, draft or target, is trained once, whoever asks.
+
+    path = obtain(training, kind="draft", storage=Path("runs"), machine=Machine())
+
+A model's key is a digest of everything that it depends on: architecture, stages, what their data
+hold, the teaching target, seed, number of workers, kind of device, and the versions that the code
+states of itself. Its directory appears as a whole, marker last; one without the marker is ignored,
+one whose files were damaged is set aside, and both are trained again. A training whose first stages
+are a model of the bank goes on from that one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import torch
+
+import timer_xl
+from foredraft import data, files, provenance, train
+from foredraft.bank import claims
+from foredraft.bank.model_files import ANOTHER, METRICS, Model, flaw_of, is_whole, open_model
+from foredraft.errors import ConfigError
+from foredraft.settings.config import Machine, Stage, Training
+from foredraft.train import teacher
+from timer_xl import TimerXL
+from timer_xl import checkpoint as weights
+
+__all__ = [
+    "Kind",
+    "Model",
+    "add",
+    "directory_of",
+    "facts_of",
+    "find",
+    "is_whole",
+    "key_of",
+    "models",
+    "obtain",
+    "open_model",
+]
+
+Kind = Literal["target", "draft"]
+
+
+def key_of(training: Training, *, machine: Machine) -> str:
+    """The key of what this training makes on such a machine: equal keys, equal weights.
+
+    Raises:
+        DataError: a stage's data cannot be read.
+    """
+    return provenance.digest(facts_of(training, machine=machine))
+
+
+def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
+    """All that the weights depend on, JSON-able; nothing of where data and target lie.
+
+    Raises:
+        DataError: a stage's data cannot be read.
+    """
+    versions = {"timer_xl": timer_xl.VERSION, "data": data.VERSION, "train": train.VERSION}
+    target = None
+    if training.target and any(stage.name == "distill" for stage in training.stages):
+        target, versions["teacher"] = teacher.digest_of(Path(training.target)), teacher.VERSION
+    return {
+        "training": training.model_dump(mode="json", exclude={"target", "stages"}),
+        "stages": [
+            _stage_facts(stage, sets)
+            for stage, sets in zip(training.stages, train.datasets(training), strict=True)
+        ],
+        "target": target,
+        # Every worker draws its own dropout, and each kind of device has its own random numbers.
+        "workers": max(1, machine.workers),
+        "device": "cuda" if train.uses_gpu(machine) else "cpu",
+        "versions": versions,
+    }
+
+
+def _stage_facts(stage: Stage, sets: train.Datasets) -> dict[str, Any]:
+    """A stage, with its data sets by what they hold."""
+    return {
+        **stage.model_dump(mode="json", exclude={"data", "judge"}),
+        "data": [dataset.digest for dataset in sets.values()],
+        # A file of a benchmark's name and size has the published split, any other has not.
+        "splits": [dataset.splits for dataset in sets.values()],
+        "weights": list(stage.sources.values()),
+        "judges": [list(stage.sources).index(name) for name in stage.judges],
+    }
+
+
+def directory_of(training: Training, *, kind: Kind, storage: Path, machine: Machine) -> Path:
+    """Where the model of this training is, or will be."""
+    return storage / f"{kind}s" / key_of(training, machine=machine)
+
+
+def obtain(
+    training: Training,
+    *,
+    kind: Kind,
+    storage: Path,
+    machine: Machine,
+    log: train.Log | None = None,
+    examine: train.Examine | None = None,
+) -> Path:
+    """The directory of the trained model: found, or trained now.
+
+    An interrupted training goes on from its last checkpoint; a damaged model is set aside.
+
+    Args:
+        training: what to train.
+        kind: what the model is used as.
+        storage: where the bank is.
+        machine: what the training may use.
+        log: told of every epoch.
+        examine: what a draft is worth to its target after every epoch.
+
+    Raises:
+        DataError: a stage's data cannot be read.
+        ConfigError: the machine has not what is asked for.
+        DiskFull: there is no room for the model.
+    """
+    directory = directory_of(training, kind=kind, storage=storage, machine=machine)
+    if is_whole(directory):
+        return directory
+    with claims.held(storage / "claims" / directory.name):
+        if not is_whole(directory):
+            _set_aside(directory)
+            _make(
+                directory,
+                training,
+                kind=kind,
+                storage=storage,
+                machine=machine,
+                log=log,
+                examine=examine,
+            )
+    return directory
+
+
+def _make(
+    directory: Path,
+    training: Training,
+    *,
+    kind: Kind,
+    storage: Path,
+    machine: Machine,
+    log: train.Log | None,
+    examine: train.Examine | None,
+) -> None:
+    """Train the model, whose claim is ours, into its directory."""
+    work = storage / "training" / directory.name
+    begun = _begun(training, kind=kind, storage=storage, machine=machine)
+    board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
+
+    def both(row: train.Row) -> None:
+        board(row)
+        if log:
+            log(row)
+
+    if machine.workers:
+        trained = train.on_workers(
+            training,
+            machine=machine,
+            name=work.name,
+            storage=work.parent,
+            log=both,
+            examine=examine,
+            begun=begun,
+        )
+    else:
+        train.use_threads(machine.cpus)
+        run = train.LocalRun(work, device=train.device_of(machine))
+        trained = train.train(training, run=run, log=both, examine=examine, begun=begun)
+    with files.atomic_directory(directory) as draft:
+        _write(draft, trained, training, kind=kind, machine=machine)
+    shutil.rmtree(work, ignore_errors=True)
+    work.with_suffix(".jsonl").unlink(missing_ok=True)
+
+
+def _begun(
+    training: Training, *, kind: Kind, storage: Path, machine: Machine
+) -> train.Begun | None:
+    """The longest beginning of a training whose result the bank has."""
+    for count in range(len(training.stages) - 1, 0, -1):
+        first = training.model_copy(update={"stages": training.stages[:count]})
+        directory = directory_of(first, kind=kind, storage=storage, machine=machine)
+        if is_whole(directory):
+            return train.Begun(count, directory, open_model(directory).metrics["curve"])
+    return None
+
+
+def _set_aside(directory: Path) -> None:
+    """Take a damaged model out of the bank, and say so; what is left of it is pruned."""
+    if not files.is_complete(directory):
+        return
+    flaw = flaw_of(directory)
+    aside = directory.with_name(f".{directory.name}-damaged-{uuid4().hex[:12]}")
+    # The marker first: a model that is set aside is none.
+    (directory / files.COMPLETE).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(aside)
+    print(f"{flaw}; it is set aside as {aside.name} and trained again", file=sys.stderr)
+
+
+def add(model: TimerXL, *, kind: Kind, storage: Path, source: Path) -> Path:
+    """The directory of a model that was trained elsewhere, keyed by its weights."""
+    key = provenance.digest({"config": model.config, "weights": _digest_of(model)})
+    directory = storage / f"{kind}s" / key
+    if is_whole(directory):
+        return directory
+    _set_aside(directory)
+    with files.atomic_directory(directory) as draft:
+        weights.save(model, draft)
+        metrics: dict[str, Any] = {
+            "kind": kind,
+            "parameters": model.config.num_parameters,
+            "curve": [],
+        }
+        _write_json(draft / METRICS, metrics)
+        _write_json(draft / "provenance.json", provenance.collect(imported=str(source)))
+    return directory
+
+
+def find(reference: str, *, kind: Kind, storage: Path) -> Path:
+    """The directory, absolute, that a user means by a path, a key or the beginning of a key.
+
+    Raises:
+        ConfigError: nothing, or more than one model, is meant; or the directory holds none that is
+            whole.
+    """
+    path = _meant(reference, kind=kind, storage=storage).resolve()
+    if flaw := flaw_of(path):
+        raise ConfigError(f"{kind} {reference!r}: {flaw}: {ANOTHER}")
+    return path
+
+
+def _meant(reference: str, *, kind: Kind, storage: Path) -> Path:
+    bank, given = storage / f"{kind}s", Path(reference).expanduser()
+    known = models(kind, storage=storage)
+    if reference and files.is_complete(given):
+        return given
+    matches = [path for path in known if reference and path.name.startswith(reference)]
+    if len(matches) == 1:
+        return matches[0]
+    if reference and not matches:
+        for directory in (given, bank / given):
+            if directory.is_dir():
+                return directory
+    what = f"means {len(matches)} {kind}s" if matches else f"is no trained {kind}"
+    keys = ", ".join(path.name for path in known) or "none yet"
+    raise ConfigError(f"{kind} {reference!r} {what} in {storage}; there are: {keys}")
+
+
+def models(kind: Kind, *, storage: Path) -> list[Path]:
+    """The whole models of one kind in a storage."""
+    return [path for path in sorted((storage / f"{kind}s").glob("*")) if is_whole(path)]
+
+
+def _write(
+    directory: Path,
+    trained: train.Trained,
+    training: Training,
+    *,
+    kind: Kind,
+    machine: Machine,
+) -> None:
+    weights.save(trained.model, directory)
+    metrics = {
+        "kind": kind,
+        "parameters": trained.model.config.num_parameters,
+        **_summary(trained.curve, last=training.stages[-1].name),
+        "curve": trained.curve,
+    }
+    _write_json(directory / METRICS, metrics)
+    _write_json(directory / "training.json", training.model_dump(mode="json"))
+    made = provenance.collect(seed=training.seed, made_of=facts_of(training, machine=machine))
+    _write_json(directory / "provenance.json", made)
+
+
+def _summary(curve: list[train.Row], *, last: str) -> dict[str, Any]:
+    """A training in a few numbers: its cost over all stages, and its best epoch of the last one."""
+    rows = [row for row in curve if row["stage"] == last]
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    judged = ("validation_loss", "squared_z", "within_deviation", *train.EXAMINED)
+    seconds = sum(row["seconds"] for row in curve)
+    return {
+        "seconds": seconds,
+        "epochs": len(curve),
+        "best_epoch": best["epoch"],
+        **{name: best[name] for name in judged if name in best},
+        "samples_per_s": statistics.median(row["samples_per_s"] for row in rows),
+        "outside_share": statistics.median(row["outside_share"] for row in rows),
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    files.atomic_write(path, json.dumps(content, indent=2) + "\n")
+
+
+def _digest_of(model: TimerXL) -> str:
+    """SHA-256 of all weights: names, types, shapes and bytes."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        sha.update(json.dumps([name, str(values.dtype), list(values.shape)]).encode())
+        sha.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,350 @@
+"""Forecasting new data with the choice of a study.
+
+    write_forecast(Path("runs/studies/demo/best.json"), "my.csv", out=Path("forecast.csv"))
+
+A recipe was found on some data: at its time step, and in its units where variates go by the same
+names. Data that differs in these is refused: what the study measured need not hold there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ConfigDict, Field, model_validator
+from torch import Tensor
+
+from foredraft import data, files, train
+from foredraft.data.registry import file_of
+from foredraft.errors import ConfigError
+from foredraft.judge import evaluate
+from foredraft.settings.config import Count, Evaluation, Machine, Positive, Settings, validated
+from speculation import Acceptance, Plan, Speculation, speculate
+from timer_xl import Engine, TimerXL, checkpoint
+
+QUANTILES = (0.1, 0.5, 0.9)
+# Series drift, so a scaler is another one only where its unit is: kW for MW is a factor of 1000.
+UNIT_FACTOR = 30.0
+SAMPLES_AT_ONCE = 32
+Progress = Callable[[int, int], None]
+
+
+class Reads(Settings):
+    """In which steps and units the data came on which a recipe was found."""
+
+    patch: Count
+    context: Count
+    step: str | None
+    """time between two rows"""
+    variates: tuple[str, ...]
+    mean: tuple[float, ...]
+    """per variate, of the training split"""
+    deviation: tuple[Positive, ...]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Reads:
+        for name in ("mean", "deviation"):
+            if len(getattr(self, name)) != len(self.variates):
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} numbers for {len(self.variates)} "
+                    "variates: one for each"
+                )
+        return self
+
+    @property
+    def scaler(self) -> dict[str, tuple[float, float]]:
+        """Mean and deviation by variate."""
+        return dict(zip(self.variates, zip(self.mean, self.deviation, strict=True), strict=True))
+
+
+class _Place(Settings):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    path: Annotated[str, Field(min_length=1)]
+
+
+class _Choice(Settings):
+    """What a forecast needs of a best.json; the study keeps more there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    target: _Place
+    draft: _Place
+    acceptance: Acceptance
+    evaluation: Evaluation
+    plan: Plan | None
+    reads: Reads
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> _Choice:
+        if self.acceptance.adapt != (self.plan is not None):
+            raise ValueError("plan goes with a rule that adapts, and only there")
+        if self.plan is not None and not _is_whole(self.plan):
+            raise ValueError("plan has rows of unequal length, or none: leave it as it was found")
+        return self
+
+
+def _is_whole(plan: Plan) -> bool:
+    costs = plan.costs
+    per_batch = (costs.step_s, costs.verify_s, costs.draft_s)
+    anchors = (costs.step_anchor_s, costs.round_anchor_s)
+    rows = {len(row) for row in (*costs.verify_s, *costs.draft_s)}
+    sizes = {len(part) for part in (*per_batch, *anchors)}
+    return sizes == {len(costs.batches)} != {0} and len(rows) == 1 and min(rows) >= 2
+
+
+class Recipe(NamedTuple):
+    """A choice of a study, ready to forecast."""
+
+    target: Engine
+    draft: Engine
+    acceptance: Acceptance
+    evaluation: Evaluation
+    plan: Plan | None
+    """of a rule that adapts"""
+    reads: Reads
+
+
+def write_forecast(
+    recipe: Path,
+    source: str,
+    *,
+    out: Path,
+    horizon: int | None = None,
+    missing: Literal["refuse", "interpolate"] = "refuse",
+    samples: int = 100,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Where the forecast is and how often the draft was accepted, after writing it to `out`.
+
+    One row per time step and variate, in the units of the data: `time`, `variate`, `mean`, and
+    `q10`, `q50`, `q90` where the rule samples. A variate that the recipe was found on is
+    standardised as it was there, another one by its own past.
+
+    Args:
+        recipe: best.json or knee.json of a study.
+        source: file or name of the data; its last rows are the context.
+        out: .csv or .parquet.
+        horizon: time steps; by default the study's.
+        missing: what to do about missing values.
+        samples: forecasts drawn, where the rule samples.
+        seed: of these.
+        progress: told of forecasts done and wanted.
+
+    Raises:
+        ConfigError: the recipe or one of its models is missing or damaged, the horizon is below
+            1, or `out` is of no known kind, is the data itself or cannot be written.
+        DataError: the data cannot be read, is shorter than the context, or is of another time step
+            or unit than the recipe's.
+    """
+    if horizon is not None and horizon < 1:
+        raise ConfigError(f"horizon is {horizon}: at least 1 step can be forecast")
+    chosen = read_recipe(recipe)
+    _check_out(out, source)
+    dataset = data.load(source, missing=missing)
+    check_suits(dataset, chosen.reads, source=source)
+    train.use_threads(None)
+    horizon = horizon or chosen.evaluation.horizon
+    wanted = samples if chosen.acceptance.propose == "sample" else 1
+    runs, values_SHC = _forecasts(chosen, dataset, horizon, wanted, seed, progress)
+    _write(out, _tidy(values_SHC, dataset))
+    proposed = sum(run.proposed for run in runs)
+    return {
+        "out": str(out),
+        "horizon": horizon,
+        "variates": len(dataset.variates),
+        "samples": wanted,
+        "acceptance_rate": sum(run.accepted for run in runs) / proposed if proposed else 0.0,
+        "target_passes": sum(run.passes for run in runs),
+    }
+
+
+def _check_out(out: Path, source: str) -> None:
+    """Nothing, where the forecast can be written: known before it is computed."""
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out is {out}: its name must end in .csv or .parquet")
+    if out.is_dir():
+        raise ConfigError(f"--out is {out}, which is a directory: name a file in it")
+    file = file_of(source)
+    if file is not None and out.exists() and out.samefile(file):
+        raise ConfigError(f"--out is {out}, which is the data itself: name another file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out is {out}, which cannot be written ({error.strerror}): name a file in a "
+            "directory that can"
+        ) from error
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe of a file, with its models.
+
+    Raises:
+        ConfigError: the file or a model is missing or damaged, or the models are not those of the
+            recipe.
+    """
+    choice = _read(path)
+    device = train.device_of(Machine())
+    target, draft = (
+        evaluate.ready(_model(path, kind, place, choice.reads), choice.evaluation, device)
+        for kind, place in (("target", choice.target), ("draft", choice.draft))
+    )
+    return Recipe(target, draft, choice.acceptance, choice.evaluation, choice.plan, choice.reads)
+
+
+def _read(path: Path) -> _Choice:
+    if not path.is_file():
+        raise ConfigError(f"recipe {path} is no file: give the best.json of a study")
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"recipe {path} is not JSON ({error}): give the best.json of a study"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"recipe {path} is no mapping: give the best.json of a study")
+    return validated(_Choice, content, source=f"recipe {path}")
+
+
+def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> TimerXL:
+    """A model of the recipe, which names it from where the recipe itself lies."""
+    path = (recipe.parent / place.path).resolve()
+    if not files.is_complete(path):
+        raise ConfigError(
+            f"recipe {recipe}: its {kind} is not at {path}: a recipe leads to its models from its "
+            "study's directory; use it there, or move the whole storage"
+        )
+    model = checkpoint.load(path)
+    for name in ("patch", "context"):
+        if getattr(model.config, name) != getattr(reads, name):
+            raise ConfigError(
+                f"recipe {recipe}: {name} of the {kind} is {getattr(model.config, name)}, and "
+                f"the recipe was found with {getattr(reads, name)}"
+            )
+    return model
+
+
+def check_suits(dataset: data.Dataset, reads: Reads, *, source: str) -> None:
+    """Nothing, where the recipe may be used on the data.
+
+    Raises:
+        DataError: too few rows for a context; another time step, so that a patch is another
+            stretch of time; or a variate of the same name in another unit.
+    """
+    rows, context = len(dataset.values_TC), reads.context
+    if rows < context:
+        raise data.DataError(f"{source} has {rows} rows: the model reads a context of {context}")
+    if dataset.step and reads.step and dataset.step != reads.step:
+        raise data.DataError(
+            f"{source} has a row every {dataset.step}: the recipe's patch is {reads.patch} rows "
+            f"of {reads.step}; resample the data"
+        )
+    for index, name in enumerate(dataset.variates):
+        if name in reads.scaler:
+            values_T = dataset.values_TC[-context:, index]
+            _check_unit(values_T, reads.scaler[name], what=f"{source}: {name}")
+
+
+def _check_unit(values_T: np.ndarray, scaler: tuple[float, float], *, what: str) -> None:
+    mean, deviation = scaler
+    now_mean, now = float(values_T.mean(dtype=np.float64)), float(values_T.std(dtype=np.float64))
+    ratio = now / deviation
+    other_spread = now > 0 and not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR
+    if other_spread or abs(now_mean - mean) > UNIT_FACTOR * max(deviation, now):
+        raise data.DataError(
+            f"{what} has mean {now_mean:.4g} and deviation {now:.4g}: the recipe's scaler has "
+            f"{mean:.4g} and {deviation:.4g}; give it in the same unit, or rename it"
+        )
+
+
+def _forecasts(
+    recipe: Recipe,
+    dataset: data.Dataset,
+    horizon: int,
+    wanted: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[Speculation], np.ndarray]:
+    """The runs, and their forecasts [S, H, C] in the data's units."""
+    target = recipe.target
+    values_TC = torch.from_numpy(dataset.values_TC[-target.config.context :].astype(np.float64))
+    mean_C, deviation_C = _scaler(values_TC, dataset.variates, recipe.reads)
+    context_BTC = ((values_TC - mean_C) / deviation_C).float()[None].to(target.device)
+    # The lookahead of a rule that adapts is one for a batch, at the costs of the recipe's own.
+    at_once = recipe.evaluation.batch if recipe.acceptance.adapt else SAMPLES_AT_ONCE
+    generator = torch.Generator(device=target.device).manual_seed(seed)
+    runs: list[Speculation] = []
+    done = 0
+    while done < wanted:
+        count = min(at_once, wanted - done)
+        runs.append(
+            speculate(
+                target,
+                recipe.draft,
+                context_BTC.repeat(count, 1, 1),
+                horizon=horizon,
+                acceptance=recipe.acceptance,
+                policy=recipe.evaluation.policy,
+                plan=recipe.plan,
+                generator=generator,
+            )
+        )
+        done += count
+        progress(done, wanted)
+    values_SHC: Tensor = torch.cat([run.forecast_BTC.cpu() for run in runs])
+    return runs, (values_SHC * deviation_C + mean_C).float().numpy()
+
+
+def _scaler(values_TC: Tensor, variates: tuple[str, ...], reads: Reads) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [C]: the recipe's where it knows the variate, else of the context.
+
+    RevIN makes all scalers equal but for its epsilon, which counts where a window is calm.
+    """
+    deviation_C, mean_C = torch.std_mean(values_TC, dim=0, correction=0)
+    deviation_C = torch.where(deviation_C > 0, deviation_C, 1.0)
+    for index, name in enumerate(variates):
+        if name in reads.scaler:
+            mean_C[index], deviation_C[index] = reads.scaler[name]
+    return mean_C, deviation_C
+
+
+def _tidy(values_SHC: np.ndarray, dataset: data.Dataset) -> pd.DataFrame:
+    """One row per time step and variate; steps are numbered where the data has no time."""
+    samples, horizon, variates = values_SHC.shape
+    steps: Any = range(1, horizon + 1)
+    if dataset.time is not None:
+        rhythm = pd.Series(dataset.time).diff().median()
+        steps = [dataset.time[-1] + step * rhythm for step in steps]
+    table = pd.DataFrame(
+        {
+            "time": list(steps) * variates,
+            "variate": np.repeat(list(dataset.variates), horizon),
+            "mean": values_SHC.mean(0).T.ravel(),
+        }
+    )
+    if samples > 1:
+        for share in QUANTILES:
+            name = f"q{math.floor(100 * share + 0.5):02d}"
+            table[name] = np.quantile(values_SHC, share, axis=0).T.ravel()
+    return table
+
+
+def _write(out: Path, table: pd.DataFrame) -> None:
+    if out.suffix == ".csv":
+        files.atomic_write(out, table.to_csv(index=False))
+    else:
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False)
+        files.atomic_write(out, buffer.getvalue())

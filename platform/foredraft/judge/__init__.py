@@ -1,0 +1,1 @@
+"""What a draft is worth to its target: accuracy, acceptance, seconds."""

@@ -1,0 +1,191 @@
+"""What a draft is worth to its target: accuracy and acceptance over windows, and what they predict.
+
+    windows = draw_windows(evaluation, config)
+    alone = forecast_alone(target, windows, evaluation=evaluation)
+    row = judge_pair(target, draft, rule, windows, evaluation=evaluation, alone_WHC=alone)
+    speedup = predict(row, costs, rule=rule, evaluation=evaluation, patch=96)
+
+Seconds are measured in `foredraft.judge.timing`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foredraft import data
+from foredraft.data.spacing import evenly_spaced
+from foredraft.settings.config import Evaluation
+from speculation import Acceptance, Plan, Speculation, cost, rollout, speculate
+from timer_xl import Engine, TimerXL, TimerXLConfig
+
+# A forecast does not depend on how many windows are decoded together, so that many at once; but a
+# rule that adapts chooses a lookahead for the whole batch, and is judged at the batch of its use.
+ACCURACY_BATCH = 64
+
+
+class EvaluationWindows(NamedTuple):
+    """Windows of a split, standardised by the training split."""
+
+    context_WTC: Tensor
+    truth_WHC: Tensor
+
+
+class Accuracy(NamedTuple):
+    """Errors on standardised data, over every step of every window."""
+
+    mse: float
+    mae: float
+
+
+class PairRow(NamedTuple):
+    """What one rule does with one pair of models."""
+
+    acceptance_rate: float
+    """accepted / proposed patches, summed before dividing"""
+    accept_length: float
+    """mean patches emitted per round of a sample"""
+    accept_lengths: list[int]
+    """rounds of a sample by patches emitted, from 0"""
+    pass_rates: list[float]
+    """per position, how often a proposal was accepted when all before it were"""
+    mse: float
+    mae: float
+    mse_ratio: float
+    """mse / the target's own under the same context policy"""
+    deviation: float
+    """mean squared difference between the speculative forecast and the target's own"""
+
+
+def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWindows:
+    """The windows to judge on: evenly spaced over the split, all of them where none is named.
+
+    Raises:
+        DataError: the data cannot be read, or the split is too short for context and horizon.
+    """
+    dataset = data.load(evaluation.data, missing=evaluation.missing)
+    windows = dataset.windows(evaluation.split, context=config.context, horizon=evaluation.horizon)
+    count = min(len(windows), evaluation.windows or len(windows))
+    index_W = evenly_spaced(len(windows), count=count)
+    window_WLC = windows.batch(index_W)
+    return EvaluationWindows(window_WLC[:, : config.context], window_WLC[:, config.context :])
+
+
+def ready(model: TimerXL, evaluation: Evaluation, device: torch.device) -> Engine:
+    """The model as it decodes: of the evaluation's dtype, on the device; it stays as it is."""
+    dtype = torch.bfloat16 if evaluation.dtype == "bf16" else torch.float32
+    return Engine(cast(model, device=device, dtype=dtype))
+
+
+def cast(model: TimerXL, *, device: torch.device, dtype: torch.dtype) -> TimerXL:
+    """A model of that type on the device; it shares the weights that already are so.
+
+    `model.to` would round the caller's own weights, for good.
+    """
+    with torch.device("meta"):
+        twin = TimerXL(model.config)
+    weights = {name: x.to(device=device, dtype=dtype) for name, x in model.state_dict().items()}
+    twin.load_state_dict(weights, assign=True)
+    return twin.train(model.training)
+
+
+def forecast_alone(model: Engine, windows: EvaluationWindows, *, evaluation: Evaluation) -> Tensor:
+    """One model's own forecasts of all windows [W, H, C], on the CPU."""
+    parts = [
+        rollout(
+            model,
+            context_BTC.to(model.device),
+            horizon=evaluation.horizon,
+            policy=evaluation.policy,
+        ).cpu()
+        for context_BTC in windows.context_WTC.split(ACCURACY_BATCH)
+    ]
+    return torch.cat(parts)
+
+
+def accuracy(forecast_WHC: Tensor, truth_WHC: Tensor) -> Accuracy:
+    """The errors of forecasts, summed in double precision before they are divided."""
+    error = forecast_WHC.double() - truth_WHC.double()
+    return Accuracy(float(error.square().mean()), float(error.abs().mean()))
+
+
+def judge_pair(
+    target: Engine,
+    draft: Engine,
+    rule: Acceptance,
+    windows: EvaluationWindows,
+    *,
+    evaluation: Evaluation,
+    alone_WHC: Tensor,
+    plan: Plan | None = None,
+    seed: int = 0,
+) -> PairRow:
+    """Acceptance and accuracy of speculation over all windows.
+
+    Args:
+        target, draft: as `ready` gives them.
+        rule: the acceptance rule.
+        windows: to forecast.
+        evaluation: horizon and context policy, and the batch at which a rule that adapts is used.
+        alone_WHC: the target's own forecasts of the same windows.
+        plan: of a rule that adapts.
+        seed: of the rules that draw.
+    """
+    generator = torch.Generator(device=target.device).manual_seed(seed)
+    batch = evaluation.batch if rule.adapt else ACCURACY_BATCH
+    runs = [
+        speculate(
+            target,
+            draft,
+            context_BTC.to(target.device),
+            horizon=evaluation.horizon,
+            acceptance=rule,
+            policy=evaluation.policy,
+            plan=plan,
+            generator=generator,
+        )
+        for context_BTC in windows.context_WTC.split(batch)
+    ]
+    forecast_WHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
+    errors = accuracy(forecast_WHC, windows.truth_WHC)
+    lengths = torch.stack([run.accept_lengths for run in runs]).sum(0)
+    rounds = lengths.sum()
+    return PairRow(
+        acceptance_rate=_rate(runs),
+        accept_length=float((lengths * torch.arange(len(lengths))).sum() / rounds),
+        accept_lengths=lengths.tolist(),
+        pass_rates=cost.pass_rates(
+            torch.stack([run.tested_K for run in runs]).sum(0),
+            torch.stack([run.passed_K for run in runs]).sum(0),
+        ),
+        mse=errors.mse,
+        mae=errors.mae,
+        mse_ratio=errors.mse / accuracy(alone_WHC, windows.truth_WHC).mse,
+        deviation=accuracy(forecast_WHC, alone_WHC).mse,
+    )
+
+
+def _rate(runs: list[Speculation]) -> float:
+    proposed = sum(run.proposed for run in runs)
+    return sum(run.accepted for run in runs) / proposed if proposed else 0.0
+
+
+def predict(
+    row: PairRow, costs: cost.PassCosts, *, rule: Acceptance, evaluation: Evaluation, patch: int
+) -> float:
+    """The speedup that the cost model predicts for what `judge_pair` counted.
+
+    A rule that adapts is granted the best lookahead up to its own; where none pays it goes alone.
+    """
+    patches = -(-evaluation.horizon // patch)
+    lookahead = min(rule.lookahead, len(row.pass_rates), max(1, patches - 1))
+    horizon = {
+        "patches": patches,
+        "renorm_every": evaluation.policy.renorm_every,
+        "batch": evaluation.batch,
+    }
+    if rule.adapt:
+        return Plan(costs, tuple(row.pass_rates[:lookahead])).best(**horizon)[1]
+    return cost.predicted_speedup(costs, row.pass_rates, lookahead=lookahead, **horizon)

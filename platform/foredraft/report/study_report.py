@@ -1,0 +1,182 @@
+"""The report of a study: rows, then plain information, then Plotly figures, then one HTML file.
+
+    foredraft report joint
+
+Every `*_info` returns plain data and every `*_figure` draws nothing but such data, so that tests
+never look at pixels. A study that is still running, or was stopped, is reported as far as it has
+come: its trials are read from Optuna's storage.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from plotly import graph_objects as go
+
+from foredraft.files import atomic_write
+from foredraft.redaction import redacted
+from foredraft.report import page, quality, tables
+from foredraft.report.directory import Study, read_study
+from foredraft.report.figures import (
+    accuracy_figure,
+    curves_figure,
+    dress,
+    front_figure,
+    settings_figure,
+)
+from foredraft.report.information import (
+    Summary,
+    accuracy_info,
+    curves_info,
+    front_info,
+    points_info,
+    settings_info,
+    summary_info,
+)
+from foredraft.report.ladder import ladder_sections
+from foredraft.report.page import Tile
+from foredraft.report.tables import number, percent, quantity
+
+READING = {
+    "front": (
+        "Each dot is a trial: to the right the target accepts more of what the draft proposes, "
+        "upwards the forecast gets faster. Hollow dots cost more accuracy than the study allows. "
+        "No trial on the orange line can gain in one direction without losing in the other; "
+        "diamonds are trials of the front, timed for real, and hollow where another measured one "
+        "is better in everything. The bars at the right are the drafts "
+        "without any target."
+    ),
+    "accuracy": (
+        "Left of the dashed line a trial keeps the accuracy budget; above 1× it is faster than "
+        "the target alone. The best place is the upper left."
+    ),
+    "settings": (
+        "Every line is a trial, running through its settings to what they led to; the more "
+        "orange, the faster. Drag along an axis to keep only the trials that pass through there."
+    ),
+    "curves": (
+        "Solid lines are the loss on the validation split, dotted ones on the training split; "
+        "where they part, the model has begun to memorise. Losses of different stages measure "
+        "different things and are not comparable."
+    ),
+}
+
+
+def write_report(study_dir: Path) -> Path:
+    """The path of `report.html`, written into the study's directory."""
+    path = study_dir / "report.html"
+    atomic_write(path, report_html(read_study(study_dir)))
+    return path
+
+
+def report_html(study: Study) -> str:
+    """The report as one self-contained page."""
+    summary = summary_info(study.trials, references=study.references, best=study.best)
+    parts = [page.tiles_html(tiles(summary)), *_figure_sections(study), *_table_sections(study)]
+    return page.page_html(study.name, about=about_text(study), reading=summary.reading, parts=parts)
+
+
+def about_text(study: Study) -> str:
+    """What was forecast, with which target and when, in one line."""
+    known, made = study.references, str(study.provenance.get("time_utc", ""))
+    parts = [
+        f"Horizon {known['horizon']} in patches of {known.get('patch', '?')}"
+        if "horizon" in known
+        else "",
+        f"batch {known['batch']}" if "batch" in known else "",
+        f"target of {quantity(known['target'].get('parameters'))} parameters"
+        if "target" in known
+        else "",
+        f"{made[:16].replace('T', ' ')} UTC" if made else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def tiles(summary: Summary) -> list[Tile]:
+    """The key figures, the one that matters most first."""
+    best, states = summary.best, summary.states
+    others = [f"{count} {state}" for state, count in states.items() if state != "complete"]
+    counts = ", ".join([f"{summary.feasible} within the budget", *others])
+    done = Tile("Trials complete", str(states.get("complete", 0)), counts)
+    drafts = Tile("Drafts trained", str(summary.num_drafts), "distinct architectures and recipes")
+    if best is None:
+        return [Tile("Speedup within budget", "–", "no trial so far"), done, drafts]
+    what = tables.interval_text(best.pairs)
+    interval = f"{what} {number(best.low, digits=2)} to {number(best.high, digits=2)}"
+    note = interval if best.measured else "predicted, not measured yet"
+    length = f"{number(summary.accept_length, digits=2)} patches a round"
+    return [
+        Tile("Speedup within budget", f"{best.measured or best.predicted:.2f}×", note),
+        Tile("Its acceptance rate", percent(best.acceptance), length),
+        Tile("Its error over the target's", number(best.mse_ratio), _budget_text(summary.budget)),
+        done,
+        drafts,
+    ]
+
+
+def _budget_text(budget: float | None) -> str:
+    return f"mse ratio, budget {budget:g}" if budget is not None else "mse ratio"
+
+
+def _figure_sections(study: Study) -> list[str]:
+    trials, references = study.trials, study.references
+    sections = []
+    if points_info(trials):
+        front = front_figure(front_info(trials, references=references))
+        accuracy = accuracy_figure(accuracy_info(trials, references=references))
+        settings = settings_info(trials)
+        sections = [
+            _plot_section("Acceptance against speedup", "front", front),
+            _plot_section("Accuracy against speedup", "accuracy", accuracy),
+        ]
+        if len(settings.axes) > 1:
+            figure = settings_figure(settings)
+            sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
+    searched = quality.quality_info(study.path, trials=trials)
+    if searched.studies:
+        figure = dress(quality.quality_figure(searched), 380, ())
+        sections.append(quality.section(figure, searched))
+    if len(study.curves):
+        curves = curves_figure(curves_info(study.curves))
+        sections.append(
+            _plot_section("How the models were trained", "curves", curves, min_width=860)
+        )
+    return sections
+
+
+def _plot_section(title: str, name: str, figure: go.Figure, *, min_width: int = 0) -> str:
+    plot = page.figure_html(figure, name=name, reading=READING[name], min_width=min_width)
+    return page.section_html(title, plot)
+
+
+def all_ladder_sections(ladders: Sequence[tables.Row]) -> list[str]:
+    """The sections of several ladders on one page, each figure under a name of its own."""
+    return [
+        section
+        for place, ladder in enumerate(ladders)
+        for section in ladder_sections(ladder, name=f"ladder-{place}")
+    ]
+
+
+def _table_sections(study: Study) -> list[str]:
+    trials, references = study.trials, study.references
+    front = tables.front_table(trials, best=study.best)
+    failures = tables.failures_table(trials)
+    sections = []
+    if front.rows:
+        rule = study.best.get("rule")
+        lead = f"The highlighted trial is the recommended one. {rule}" if rule else ""
+        sections.append(page.section_html("The front", page.table_html(front), lead=lead))
+    if references:
+        drafts = page.table_html(tables.drafts_table(trials, references=references))
+        lead = "Each model by itself: its size, its error, and its speed over the target's."
+        sections.append(page.section_html("Target and drafts, each alone", drafts, lead=lead))
+    if failures.rows:
+        sections.append(page.section_html("Failed trials", page.table_html(failures)))
+    resolved = yaml.safe_dump(study.resolved, sort_keys=False, allow_unicode=True)
+    # A team's database address may be among the settings, password and all.
+    folded = page.details_html("The study as it was run (study.yaml)", redacted(resolved))
+    if study.provenance:
+        folded += page.tree_html("Where these results come from (provenance)", study.provenance)
+    sections += all_ladder_sections(study.ladders)
+    return [*sections, page.section_html("Record", folded)]

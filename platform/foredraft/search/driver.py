@@ -1,0 +1,301 @@
+"""The joint study: Ray Tune and Optuna over draft scale and acceptance, each draft trained once.
+
+    directory = run(read_study(Path("search_spaces/etth1.yaml")), storage=Path("runs"))
+
+A trial is a coordinator that holds no CPU and no GPU (trial). It asks for its draft, which is
+trained as a task of its own if nobody had it before; has the pair judged as another task, in stages
+that end early for the hopeless (judging); and reports to Optuna, whose storage keeps all
+(searcher).
+Inside the search speed is what the cost model predicts from passes timed while the machine was
+otherwise idle, so that trials may share it. At the end every point of the front is timed for real
+(confirm).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+from rich.console import Console
+
+from foredraft import bank, data, files, provenance, redaction
+from foredraft.bank import claims
+from foredraft.documents import read_mapping, yaml_text
+from foredraft.errors import ConfigError
+from foredraft.judge import evaluate
+from foredraft.search import confirm, disk, judging, once, record, results, warm
+from foredraft.search.machines import (
+    check_shared,
+    cluster_in_words,
+    concurrency,
+    connect,
+    settled,
+    submit,
+)
+from foredraft.search.progress import Bar, Board, epoch_in_words
+from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.search.trial import COORDINATOR, Coordinator, Job
+from foredraft.settings.config import Training
+from foredraft.settings.recipes import RECIPES, recipe
+from foredraft.settings.study import Study, StudyStopped
+from foredraft.train.journal import following
+
+__all__ = ["connect", "run", "target_of"]
+
+# What may differ when a study goes on: how much of it, and on what machine.
+MAY_CHANGE = {"trials", "machine", "confirm_pairs", "confirm_windows"}
+
+# Where Ray unpacks the working directory of a submitted job, and removes it when it likes.
+PACKAGE_CACHE = "working_dir_files"
+
+
+def run(
+    study: Study,
+    *,
+    storage: Path,
+    replace: bool = False,
+    resume: bool = False,
+    verbose: bool = False,
+) -> Path:
+    """The directory of the finished study: trials, front, choice, references, curves.
+
+    Args:
+        study: what to search.
+        storage: directory of all artefacts.
+        replace: start anew where a study of that name exists.
+        resume: go on with one that was interrupted, or that now asks for more trials.
+        verbose: show Ray Tune's own tables.
+
+    Raises:
+        ConfigError: the study exists already, something that it names does not, or the cluster
+            or its storage is out of reach.
+        DataError: its data cannot be read.
+        StudyStopped: the same error three times in a row, an interruption, a full disk, or most
+            trials failed.
+    """
+    # Every trial has a working directory of its own.
+    storage, study = storage.resolve(), study.located(Path.cwd())
+    try:
+        return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        raise StudyStopped(
+            f"study {study.name!r} stopped: {disk.in_words(storage)}; what was reported is kept: "
+            "make room, then --resume goes on with it"
+        ) from error
+
+
+def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
+    """The directory of the finished study."""
+    directory = storage / "studies" / study.name
+    _check_directory(study, directory, replace=replace, resume=resume)
+    _check_data(study)
+    target_training = target_of(study, storage)
+    if isinstance(target_training, Training):
+        study.check_target(target_training.model)
+    console = Console(stderr=True)
+    if PACKAGE_CACHE in storage.parts:
+        console.print(
+            f"storage {storage} lies in Ray's cache of packages and vanishes with it: give "
+            "--storage, or set FOREDRAFT_STORAGE",
+            soft_wrap=True,
+        )
+    with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
+        console.print(cluster_in_words(connect()), soft_wrap=True)
+        check_shared(storage)
+        _open_directory(study, directory, replace=replace)
+        study = study.model_copy(update={"machine": settled(study.machine)})
+        target = _obtain_target(study, target_training, storage, console)
+        _check_drafts(study, target, storage)
+        work = submit(
+            judging.open_bench, study.evaluation, target.path, study.machine, machine=study.machine
+        )
+        accuracy: evaluate.Accuracy = ray.get(work).accuracy
+        console.print(f"target {target.key}: mse {accuracy.mse:.4f} alone")
+        trials = _search(study, storage, directory, target, console, verbose=verbose)
+        rows = record.rows_of(study, trials)
+        record.mark_front(rows, study)
+        confirm.confirm(rows, study, storage=storage, target=target.path, console=console)
+        results.write(study, directory, rows, target=target, accuracy=accuracy)
+    _tell_failures(study, rows, console)
+    return directory
+
+
+def _tell_failures(study: Study, rows: list[record.Row], console: Console) -> None:
+    """Nothing, where most trials came to something; says how many did not.
+
+    Raises:
+        StudyStopped: most of them failed.
+    """
+    own = [row for row in rows if not row["from_study"]]
+    count, error = record.failures(own)
+    if not count:
+        return
+    how_many = f"all {count}" if count == len(own) else f"{count} of {len(own)}"
+    said = f"{how_many} trials failed, most often with: {error}"
+    if 2 * count > len(own):
+        raise StudyStopped(
+            f"study {study.name!r}: {said} (`foredraft report {study.name}` shows all there is)"
+        )
+    console.print(said, soft_wrap=True)
+
+
+def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> None:
+    if replace and resume:
+        raise ConfigError("--replace starts anew and --resume goes on: say one of them")
+    if _has_begun(study, directory) and not (replace or resume):
+        raise ConfigError(
+            f"study {study.name!r} exists in {directory.parents[1]}: give it another name, "
+            "go on with --resume, or start anew with --replace"
+        )
+    if not resume:
+        return
+    if not (directory / "study.yaml").is_file():
+        raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
+    if not _has_begun(study, directory):
+        return
+    before = read_mapping(directory / "study.yaml", what="a study")
+    now = _resolved(study)
+    changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
+    if changed:
+        raise ConfigError(
+            f"{changed[0]} of study {study.name!r} has changed since it began: give the new one "
+            "another name and let it start from this by warm_start"
+        )
+
+
+def _has_begun(study: Study, directory: Path) -> bool:
+    """Whether anything would be lost with the directory: a study without trials is none.
+
+    Where the trials are in a database, the directory alone does not tell.
+    """
+    kept = directory.exists() and (study.database or (directory / "trials.parquet").is_file())
+    return bool(kept or record.trials_of(study, directory))
+
+
+def _check_data(study: Study) -> None:
+    """Nothing, where all that the study reads can be read; what it trains may take hours."""
+    data.load(study.evaluation.data, missing=study.evaluation.missing)
+    plans = [study.draft.stages, *study.draft.plans.values()]
+    if isinstance(study.target, Training):
+        plans.append(study.target.stages)
+    for name in {name for plan in plans for stage in plan for name in stage.sources}:
+        data.load(name)
+
+
+def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
+    if replace and study.database and directory.exists():
+        # A database that has been emptied since has nothing to delete.
+        with contextlib.suppress(KeyError):
+            optuna.delete_study(study_name=study.name, storage=study.database)
+    if replace or not _has_begun(study, directory):
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
+    results.write_json(directory / "provenance.json", provenance.collect(seed=study.seed))
+
+
+def _resolved(study: Study) -> dict[str, Any]:
+    """The study in full; a password in the database's address is not anybody's to read."""
+    tree: dict[str, Any] = study.model_dump(mode="json")
+    if study.database:
+        tree["database"] = redaction.redacted(study.database)
+    return tree
+
+
+def target_of(study: Study, storage: Path) -> Training | Path:
+    """How the target is trained, or where it is.
+
+    Raises:
+        ConfigError: it is neither a recipe nor a trained target.
+    """
+    if isinstance(study.target, Training):
+        return study.target
+    if study.target in RECIPES:
+        return recipe(study.target)
+    return bank.find(study.target, kind="target", storage=storage)
+
+
+def _check_drafts(study: Study, target: bank.Model, storage: Path) -> None:
+    """Nothing, where every draft can be built and has its data."""
+    study.check_target(target.config)
+    for training in study.drafts_of(target.config, path=target.path):
+        bank.directory_of(training, kind="draft", storage=storage, machine=study.machine)
+
+
+def _obtain_target(
+    study: Study, training: Training | Path, storage: Path, console: Console
+) -> bank.Model:
+    if isinstance(training, Path):
+        return bank.open_model(training)
+    path = bank.directory_of(training, kind="target", storage=storage, machine=study.machine)
+    if not bank.is_whole(path):
+        console.print(f"training target {path.name}")
+        # Not what the bank itself follows: two who follow one journal would tell all twice.
+        epochs = storage / "training" / f"{path.name}.told.jsonl"
+        arguments = (training, "target", storage, study.machine, epochs)
+        work = submit(judging.train_model, *arguments, machine=study.machine, training=True)
+        with following(epochs, lambda row: console.print(epoch_in_words(row, training))):
+            ray.get(work)
+        epochs.unlink(missing_ok=True)
+    return bank.open_model(path)
+
+
+def _search(
+    study: Study,
+    storage: Path,
+    directory: Path,
+    target: bank.Model,
+    console: Console,
+    *,
+    verbose: bool,
+) -> list[optuna.trial.FrozenTrial]:
+    """All trials, those that another study reported included."""
+    kept = open_record(study, directory)
+    searcher = OptunaSearcher(study, kept)
+    before = record.rows_of(study, kept.get_trials(deepcopy=False))
+    done = len(record.reported(kept.get_trials(deepcopy=False)))
+    if study.warm_start and not before:
+        console.print(warm.start(study, kept, storage=storage))
+    at_once = concurrency(study.machine)
+    if study.machine.concurrency and at_once < study.machine.concurrency:
+        console.print(f"concurrency {study.machine.concurrency}: there is room for {at_once}")
+    job = Job(study, storage, target.path, target.config, once.start())
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Coordinator, job=job), COORDINATOR),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=study.trials - done,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=str(storage / "tune"),
+            verbose=2 if verbose else 0,
+            failure_config=tune.FailureConfig(max_failures=2),
+            # A trial has nothing to go on from; what it made is in the bank.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[
+                Bar(study.trials, rows=before, budget=study.budget),
+                Board(storage / "tensorboard" / study.name),
+            ],
+        ),
+    )
+    shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
+    if done < study.trials:
+        tuner.fit()
+    if searcher.stuck:
+        raise StudyStopped(
+            f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
+        )
+    trials = kept.get_trials(deepcopy=False)
+    if len(record.reported(trials)) < study.trials:
+        raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
+    return trials

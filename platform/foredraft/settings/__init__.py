@@ -1,0 +1,1 @@
+"""What can be asked for: trainings, machines, evaluations, rules, studies, ladders."""

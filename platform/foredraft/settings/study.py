@@ -1,0 +1,346 @@
+"""A study: what is searched, on what it is judged, and what it may cost; checked as a whole.
+
+    study = read_study(Path("search_spaces/etth1.yaml"))
+    rule, policy = study.rule(settings), study.policy(settings)
+
+Nothing here runs anything. Whatever can be found wrong without training or timing is found here,
+so that a study which starts can also end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from foredraft.documents import read_mapping
+from foredraft.errors import ConfigError, Stopped
+from foredraft.settings import places, rules
+from foredraft.settings.config import (
+    Count,
+    Evaluation,
+    Fraction,
+    Machine,
+    Name,
+    Positive,
+    Settings,
+    Stage,
+    Training,
+    validated,
+)
+from foredraft.settings.dimensions import Dimension, by_dependency, combinations
+from speculation import Acceptance, ContextPolicy
+from timer_xl import TimerXLConfig
+
+OBJECTIVES = {
+    "acceptance_rate": "max",
+    "accept_length": "max",
+    "predicted_speedup": "max",
+    "mse": "min",
+    "mae": "min",
+    "mse_ratio": "min",
+    "deviation": "min",
+}
+"""What a study may optimise, and which way each of them is better."""
+
+# What a dimension may be called: of the draft, of how both models read, and of the rule.
+DRAFT_DIMENSIONS = ("scale", "stages", "patches_out")
+POLICY_DIMENSIONS = ("context_policy", "renorm_every")
+DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *rules.FIELDS)
+
+
+class StudyStopped(Stopped):
+    """A study that ended before its last trial, and why; what was reported is kept."""
+
+
+class DraftPlan(Settings):
+    """How the drafts of a study are trained; what is searched overrides it."""
+
+    stages: tuple[Stage, ...] = ()
+    """of every draft, each from the one before"""
+    plans: dict[Name, Annotated[tuple[Stage, ...], Field(min_length=1)]] = Field({})
+    """instead of `stages`: several ways to train, by the names that dimension `stages` picks"""
+    scale: Positive = 0.7
+    """of the target"""
+    patches_out: Count = 1
+    """patches that one pass of the draft emits"""
+    seed: int = 0
+    dtype: Literal["fp32", "bf16"] = "bf16"
+
+    @model_validator(mode="after")
+    def _is_trained_somehow(self) -> DraftPlan:
+        if bool(self.stages) == bool(self.plans):
+            raise ValueError("give stages, or plans where several are to be compared; one of both")
+        return self
+
+
+class Study(Settings):
+    """A joint search over drafts and acceptance rules: one YAML file."""
+
+    name: Name
+    target: Training | str
+    """a training, a recipe's name, or the directory or key of a trained target"""
+    draft: DraftPlan
+    evaluation: Evaluation
+    acceptance: dict[str, Any] = Field({})
+    """fields of the acceptance rule that are not searched"""
+    dimensions: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """what is searched, by name"""
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "acceptance_rate",
+        "predicted_speedup",
+        "mse",
+    )
+    """what the front is made of; each is maximised or minimised as its nature is"""
+    budget: Positive = 1.01
+    """largest mse_ratio (speculation's mse over the target's own) of a trial that may be chosen"""
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    """of Optuna: `gp` needs scipy and one to two seconds per suggestion"""
+    first: tuple[dict[str, Any], ...] = ()
+    """settings to try before the sampler has its way; what they leave out is drawn"""
+    warm_start: str | None = None
+    """name of an earlier study in the same storage from which this one starts"""
+    database: str | None = None
+    """SQLAlchemy URL of Optuna's storage, such as postgresql://team@host/optuna (give the password
+    by PGPASSWORD or ~/.pgpass); null for an SQLite file in the study's directory"""
+    trials: Count = 40
+    """to be reported in all, those that failed or were stopped included"""
+    startup_trials: Count = 10
+    """trials drawn at random before the sampler models them"""
+    few_windows: Annotated[int, Field(ge=0)] = 16
+    """windows on which a trial must look promising before it is judged on all; 0 judges on all"""
+    slack: Fraction = 0.05
+    """by how much, as a fraction, the closed form and few windows may be wrong: a trial stops
+    early only where it would still fail if they were wrong by that much"""
+    confirm_pairs: Count = 20
+    """timed pairs per point of the front and device, when the search has ended"""
+    confirm_windows: Count | None = None
+    """windows of the test split for the points of the front; null for as many as in the search"""
+    seed: int = 0
+    machine: Machine = Machine()
+
+    @field_validator("dimensions")
+    @classmethod
+    def _in_an_order_that_can_be_drawn(
+        cls, dimensions: dict[str, Dimension]
+    ) -> dict[str, Dimension]:
+        return by_dependency(dimensions)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Study:
+        self._check_objectives()
+        self._check_dimensions()
+        for settings in self.corners():
+            self.rule(settings)
+            self.policy(settings)
+        self._check_first()
+        return self
+
+    def _check_objectives(self) -> None:
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise ValueError(
+                    f"objective {name!r} does not exist; there are {', '.join(OBJECTIVES)}"
+                )
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives are {', '.join(self.objectives)}: name each once")
+
+    def _check_dimensions(self) -> None:
+        for name, dimension in self.dimensions.items():
+            if name not in DIMENSIONS:
+                raise ValueError(
+                    f"dimensions.{name} does not exist; known are {', '.join(DIMENSIONS)}"
+                )
+            if name in self.acceptance:
+                raise ValueError(f"acceptance.{name} is fixed and dimensions.{name} searches it")
+            if len(set(dimension.ends)) == 1 and not dimension.when:
+                raise ValueError(
+                    f"dimensions.{name} has no effect: its one value is {dimension.ends[0]!r}; "
+                    "fix it instead"
+                )
+            for parent, values in dimension.when.items():
+                self._check_condition(name, parent, values)
+        self._check_draft_dimensions()
+        self._check_policy_dimensions()
+
+    def _check_condition(self, name: str, parent: str, values: list[Any]) -> None:
+        for value in values:
+            if not self.dimensions[parent].holds(value):
+                raise ValueError(
+                    f"dimensions.{name}.when.{parent} is {value!r}: "
+                    f"dimension {parent} never has that value"
+                )
+
+    def _check_draft_dimensions(self) -> None:
+        searched = self.dimensions.get("stages")
+        if bool(searched) != bool(self.draft.plans):
+            raise ValueError("draft.plans goes with dimensions.stages, which picks one of them")
+        if searched and searched.when:
+            raise ValueError(
+                "dimensions.stages.when has no use: every draft is trained by one of the plans"
+            )
+        named = set(searched.ends) if searched else set()
+        if named != set(self.draft.plans):
+            odd = ", ".join(sorted(map(str, named ^ set(self.draft.plans))))
+            raise ValueError(f"draft.plans and dimensions.stages differ in {odd}: name the same")
+
+    def _check_policy_dimensions(self) -> None:
+        searched = [name for name in POLICY_DIMENSIONS if name in self.dimensions]
+        if searched and self.evaluation.policy != ContextPolicy():
+            raise ValueError(
+                f"evaluation.policy is fixed and dimensions.{searched[0]} searches it: leave one"
+            )
+
+    def _check_first(self) -> None:
+        for number, settings in enumerate(self.first):
+            for name, value in settings.items():
+                where = f"first.{number}.{name}"
+                if name not in self.dimensions:
+                    raise ValueError(f"{where} is no dimension of this study")
+                if not self.dimensions[name].holds(value):
+                    raise ValueError(f"{where} is {value!r}: the dimension never has that value")
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """The extreme settings: a rule that cannot be built is one of these already."""
+        # A draft's dimensions do not enter a rule, unless another dimension hangs on them.
+        yield from combinations(
+            self.dimensions,
+            lambda name, dimension: dimension.ends[: 1 if name in DRAFT_DIMENSIONS else None],
+        )
+
+    def rule(self, settings: dict[str, Any]) -> Acceptance:
+        """The acceptance rule of one trial's settings.
+
+        Raises:
+            ConfigError: a field that the rule lacks, does not know or has no use for.
+        """
+        searched = {k: v for k, v in settings.items() if k in rules.FIELDS}
+        try:
+            return rules.rule_of({**self.acceptance, **searched})
+        except ConfigError as error:
+            hint = "; say `when` it applies" if "rule" in self.dimensions else ""
+            raise ConfigError(f"{error}{hint}") from error
+
+    def policy(self, settings: dict[str, Any]) -> ContextPolicy:
+        """How both models read under one trial's settings.
+
+        Raises:
+            ValueError: a field that the policy has no use for.
+        """
+        fixed = self.evaluation.policy
+        kind = settings.get("context_policy", fixed.kind)
+        return ContextPolicy(kind, settings.get("renorm_every", fixed.renorm_every))
+
+    def judged_on(self, settings: dict[str, Any]) -> Evaluation:
+        """The evaluation of one trial's settings."""
+        return self.evaluation.model_copy(update={"policy": self.policy(settings)})
+
+    def draft_training(
+        self, target: TimerXLConfig, settings: dict[str, Any], *, path: Path
+    ) -> Training:
+        """The training of the draft of one trial's settings; the target's directory is `path`."""
+        plan = self.draft
+        return Training(
+            model=target.scaled(
+                float(settings.get("scale", plan.scale)),
+                patches_out=int(settings.get("patches_out", plan.patches_out)),
+            ),
+            stages=plan.plans[settings["stages"]] if plan.plans else plan.stages,
+            target=str(path),
+            seed=plan.seed,
+            dtype=plan.dtype,
+        )
+
+    def drafts_of(self, target: TimerXLConfig, *, path: Path) -> list[Training]:
+        """Every distinct training of a draft that a trial may ask for, smallest model first.
+
+        Raises:
+            ConfigError: a scale at which nothing can be built.
+        """
+        found: list[Training] = []
+        for settings in self._draft_settings():
+            try:
+                training = self.draft_training(target, settings, path=path)
+            except ValueError as error:
+                raise ConfigError(f"dimensions.scale: {error}") from error
+            if training not in found:
+                found.append(training)
+        return sorted(found, key=lambda training: training.model.num_parameters)
+
+    def _draft_settings(self) -> Iterator[dict[str, Any]]:
+        """Every setting of a draft that a trial may draw."""
+        yield from combinations(
+            self.dimensions,
+            lambda name, dimension: (
+                dimension.sampled if name in DRAFT_DIMENSIONS else dimension.ends[:1]
+            ),
+            only=DRAFT_DIMENSIONS,
+        )
+
+    def check_target(self, target: TimerXLConfig) -> None:
+        """Nothing, where this study can be run on a target of that architecture.
+
+        Raises:
+            ConfigError: a horizon without anything to speed up, a lookahead that it has no room
+                for, or a scale at which nothing can be built.
+        """
+        patches = -(-self.evaluation.horizon // target.patch)
+        if patches == 1:
+            raise ConfigError(
+                f"evaluation.horizon is {self.evaluation.horizon}: that is one patch of "
+                f"{target.patch}, which nothing can speed up; at least {target.patch + 1} would do"
+            )
+        longest = self.longest_lookahead
+        if longest > patches - 1:
+            raise ConfigError(
+                f"lookahead goes up to {longest}: a horizon of {patches} patches has room for "
+                f"{patches - 1}, and more is the same as that"
+            )
+        self.drafts_of(target, path=Path())
+
+    @property
+    def longest_lookahead(self) -> int:
+        """Patches that a trial may propose in a round, at most."""
+        searched = self.dimensions.get("lookahead")
+        fixed = int(self.acceptance.get("lookahead", Acceptance.lookahead))
+        if searched is None:
+            return fixed
+        return max(int(max(searched.ends)), fixed if searched.when else 1)
+
+    def located(self, *folders: Path) -> Study:
+        """The study with every file that it names as an absolute path.
+
+        A relative path is looked for in each of the folders; what is in none of them, such as a
+        data set's name, a recipe or a model's key, stays as it stands.
+
+        Raises:
+            ConfigError: one stage names the same file in two ways.
+        """
+        target, draft, evaluation = self.target, self.draft, self.evaluation
+        plans = {n: places.of_stages(plan, folders) for n, plan in draft.plans.items()}
+        stages = places.of_stages(draft.stages, folders)
+        data = places.of_data(evaluation.data, folders)
+        return self.model_copy(
+            update={
+                "target": places.of_target(target, folders)
+                if isinstance(target, str)
+                else places.of_training(target, folders),
+                "draft": draft.model_copy(update={"stages": stages, "plans": plans}),
+                "evaluation": evaluation.model_copy(update={"data": data}),
+            }
+        )
+
+
+def read_study(path: Path) -> Study:
+    """The study of a YAML file, its data and its target as absolute paths.
+
+    A relative path in it is meant from where the command runs, as `--storage` is; a file that is
+    not there but lies beside the YAML is that one.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or says something that cannot be run.
+    """
+    study = validated(Study, read_mapping(path, what="a study"), source=str(path))
+    return study.located(Path.cwd(), path.absolute().parent)

@@ -1,0 +1,222 @@
+"""Training a Timer-XL, target or draft: one loop, whatever the stage and however many workers.
+
+    trained = train(RECIPES["etth1"](), run=LocalRun(Path("runs/training/etth1")))
+
+A stage is lessons (`foredraft.train.lessons`), a loss and hyperparameters; stages chain, each from
+the best weights of the one before. After every epoch a checkpoint holds model, optimiser, schedule
+and random states; the lessons follow from seed, stage and epoch, so a resumed run equals an
+uninterrupted one. The same loop runs in this process and on every worker of Ray Train
+(`foredraft.train.runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from foredraft.settings.config import Machine, Training
+from foredraft.train.journal import Journal, following
+from foredraft.train.learner import Diverged, Learner
+from foredraft.train.needs import Datasets, checked, datasets
+from foredraft.train.runs import (
+    FILE,
+    LocalRun,
+    RayRun,
+    Row,
+    Run,
+    State,
+    device_of,
+    use_threads,
+    uses_gpu,
+)
+from timer_xl import TimerXL, checkpoint
+
+__all__ = [
+    "Begun",
+    "Datasets",
+    "Diverged",
+    "Examine",
+    "LocalRun",
+    "Log",
+    "RayRun",
+    "Row",
+    "Run",
+    "State",
+    "Trained",
+    "checked",
+    "datasets",
+    "device_of",
+    "on_workers",
+    "tensorboard",
+    "train",
+    "use_threads",
+    "uses_gpu",
+]
+
+VERSION = 1
+"""Of what a training makes of its lessons. Raise it when the same training would give other
+weights: loop, lessons, losses, optimiser, schedule. Every model is then trained anew."""
+
+Log = Callable[[Row], None]
+"""Called after every epoch with its row of the training curve."""
+Examine = Callable[[TimerXL], Row]
+"""Called after every epoch with the draft; gives what it is worth to its target by now."""
+EXAMINED = ("acceptance_rate", "accept_length", "predicted_speedup")
+"""The figures of an `Examine`."""
+
+# What of an epoch's row goes to TensorBoard.
+SCALARS = {
+    *("train_loss", "validation_loss", "squared_z", "within_deviation", "learning_rate"),
+    *("samples_per_s", "outside_share", *EXAMINED),
+}
+
+
+class Trained(NamedTuple):
+    """A trained model and how it came about."""
+
+    model: TimerXL
+    """the best weights of the last stage, on the CPU, ready for inference"""
+    curve: list[Row]
+    """one row per stage and epoch"""
+
+
+class Begun(NamedTuple):
+    """A training whose first stages are over."""
+
+    stages: int
+    """how many"""
+    weights: Path
+    """directory of the model that they led to"""
+    curve: list[Row]
+
+
+def train(
+    training: Training,
+    *,
+    run: Run,
+    log: Log | None = None,
+    examine: Examine | None = None,
+    begun: Begun | None = None,
+) -> Trained:
+    """The model that a training's stages lead to, with its curve.
+
+    Args:
+        training: what to train.
+        run: where.
+        log: told of every epoch.
+        examine: what the draft is worth to its target; its figures join the epoch's row.
+        begun: the stages that are over, where some are.
+
+    Raises:
+        DataError: a stage's data cannot be read, or is too short for the model.
+        ConfigError: the workers cannot share a batch, data of different steps are mixed, or the
+            target's answers have no room.
+        Diverged: a loss is no number any more.
+    """
+    sets = checked(training, workers=run.world_size)
+    torch.manual_seed(training.seed)
+    model = TimerXL(training.model).to(run.device)
+    curve: list[Row] = []
+    if begun:
+        model.load_state_dict(checkpoint.load(begun.weights).state_dict())
+        curve = list(begun.curve)
+    state = run.resume()
+    if begun and state and state["stage"] < begun.stages:
+        state = None  # of a stage whose end, and with it its whole curve, is there by now
+    if state:
+        curve = list(state["curve"])
+    for index in range(begun.stages if begun else 0, len(training.stages)):
+        if state and state["stage"] > index:
+            continue
+        learner = Learner(training, index, model, run, sets=sets[index])
+        if state and state["stage"] == index:
+            learner.restore(state)
+        else:
+            # Each stage and worker draws its own dropout, whatever came before it.
+            torch.manual_seed(training.seed + 7919 * (index + 1) + 104_729 * run.rank)
+        while not learner.done:
+            row = {"number": len(curve) + 1, **learner.epoch()}
+            if examine and run.rank == 0:
+                row |= examine(model.eval())
+            curve.append(row)
+            run.save({**learner.state(), "curve": curve}, row=row)
+            if log and run.rank == 0:
+                log(row)
+        model.load_state_dict(learner.best)
+    return Trained(model.cpu().eval(), curve)
+
+
+def tensorboard(directory: Path) -> Log:
+    """A log that writes every row's numbers as scalars."""
+    writer = SummaryWriter(str(directory))
+
+    def log(row: Row) -> None:
+        for name in SCALARS & row.keys():
+            writer.add_scalar(f"{row['stage']}/{name}", row[name], row["number"])
+        writer.flush()
+
+    return log
+
+
+def on_workers(
+    training: Training,
+    *,
+    machine: Machine,
+    name: str,
+    storage: Path,
+    log: Log | None = None,
+    examine: Examine | None = None,
+    begun: Begun | None = None,
+) -> Trained:
+    """What `train` gives, trained by `machine.workers` workers of Ray Train under DDP.
+
+    A worker that dies is replaced and training goes on from the last checkpoint; a driver that
+    dies finds it under the same name.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    checked(training, workers=machine.workers)
+    journal = storage.resolve() / f"{name}.jsonl"
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "training": training.model_dump(mode="json"),
+            "journal": journal,
+            "examine": examine,
+            "begun": begun,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=machine.workers,
+            use_gpu=uses_gpu(machine),
+            resources_per_worker={"CPU": machine.cpus} if machine.cpus else None,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with following(journal, log):
+        result = trainer.fit()
+    assert result.checkpoint is not None, "a training has at least one epoch, and each reports one"
+    with result.checkpoint.as_directory() as directory:
+        state = torch.load(Path(directory) / FILE, map_location="cpu", weights_only=True)
+    model = TimerXL(training.model)
+    model.load_state_dict(state["best"])
+    return Trained(model.eval(), state["curve"])
+
+
+def _worker(config: dict[str, Any]) -> None:
+    train(
+        Training.model_validate(config["training"]),
+        run=RayRun(),
+        log=Journal(config["journal"]),
+        examine=config["examine"],
+        begun=config["begun"],
+    )

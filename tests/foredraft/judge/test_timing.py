@@ -1,0 +1,78 @@
+"""Claims about how seconds are measured; none about how many there are."""
+
+import math
+import statistics
+
+import pytest
+import torch
+
+from foredraft.judge import timing
+from foredraft.judge.evaluate import EvaluationWindows
+from foredraft.settings.config import Evaluation
+from speculation import ContextPolicy
+from timer_xl import Engine, TimerXL, TimerXLConfig
+
+CPU = torch.device("cpu")
+TINY = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=2)
+
+
+def test_runs_take_turns_at_going_first_and_share_the_number_of_their_pair() -> None:
+    calls: list[tuple[str, int]] = []
+    runs = [lambda i, name=name: calls.append((name, i)) for name in "ab"]
+    seconds = timing.interleaved(runs, pairs=3, device=CPU)
+    warm_up, timed = calls[:-6], calls[-6:]
+    assert warm_up[:2] == [("a", 0), ("b", 0)]
+    assert timed == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+    assert [len(one) for one in seconds] == [3, 3]
+
+
+def test_a_bound_on_seconds_leaves_three_pairs_at_least() -> None:
+    seconds = timing.interleaved([lambda _: None] * 2, pairs=50, device=CPU, at_most_s=0.0)
+    assert len(seconds[0]) == 3
+
+
+def test_a_ratio_is_taken_pair_by_pair() -> None:
+    """A machine that slows down in the middle changes neither the ratio nor its interval."""
+    drift = [1.0] * 10 + [5.0] * 11
+    found = timing.ratio([3.0 * d for d in drift], drift)
+    assert found == pytest.approx((3.0, 3.0, 3.0))
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_the_interval_of_a_median_covers_it_in_95_of_100_and_is_no_wider_than_needed(
+    count: int,
+) -> None:
+    low, high = timing.median_interval(count)
+    assert high == count - 1 - low
+
+    def coverage(low: int) -> float:
+        """How often `low` or fewer values lie on neither side of the true median."""
+        return 1 - 2 * sum(math.comb(count, k) for k in range(low + 1)) / 2**count
+
+    assert (coverage(low) >= 0.95) is (count >= timing.INTERVAL_PAIRS)
+    assert low == 0 or coverage(low) >= 0.95
+    if low + 1 <= (count - 1) // 2:
+        assert coverage(low + 1) < 0.95
+
+
+@pytest.mark.parametrize("policy", [ContextPolicy(), ContextPolicy("cached", renorm_every=3)])
+@pytest.mark.parametrize(("batch", "patches_out", "layers"), [(1, 1, 1), (5, 4, 2), (5, 1, 1)])
+def test_a_calibration_times_every_pass_of_a_round(
+    policy: ContextPolicy, batch: int, patches_out: int, layers: int
+) -> None:
+    torch.manual_seed(0)
+    config = TimerXLConfig(**{**vars(TINY), "n_layers": layers})
+    target = Engine(TimerXL(config))
+    draft = Engine(TimerXL(config.scaled(0.5, patches_out=patches_out)))
+    windows = EvaluationWindows(torch.randn(5, 32, 3), torch.randn(5, 64, 3))
+    evaluation = Evaluation(data="-", horizon=64, batch=batch, policy=policy)
+    costs = timing.calibrate(target, draft, windows, lookahead=4, evaluation=evaluation)
+    assert costs.batches == ((1,) if batch == 1 else (1, 4, 5))
+    assert costs.lookahead == 4
+    for column in (costs.verify_s, costs.draft_s):
+        assert [len(seconds) for seconds in column] == [5] * len(costs.batches)
+    assert min(costs.step_s) > 0
+    # Nothing is drafted in no time; a patch that rolls is one pass more.
+    assert statistics.median(d[0] for d in costs.draft_s) < statistics.median(
+        d[4] for d in costs.draft_s
+    )

@@ -1,0 +1,69 @@
+"""Claims about fronts: who is beaten, how much is covered, where the knee is."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from foredraft.search import front
+
+
+def random_points(count: int, objectives: int, *, seed: int) -> list[front.Point]:
+    drawn = torch.rand(count, objectives, generator=torch.Generator().manual_seed(seed))
+    return [tuple(row) for row in drawn.tolist()]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_the_hypervolume_is_the_share_of_random_points_that_the_front_beats(
+    objectives: int,
+) -> None:
+    points = random_points(8, objectives, seed=objectives)
+    probes = random_points(20_000, objectives, seed=99)
+    beaten = sum(any(front.beats(p, probe) for p in points) for probe in probes) / len(probes)
+    exact = front.hypervolume(points, reference=(0.0,) * objectives)
+    assert exact == pytest.approx(beaten, abs=0.02)
+
+
+def test_a_beaten_point_adds_no_hypervolume_and_a_better_one_does() -> None:
+    reference = (0.0, 0.0)
+    alone = front.hypervolume([(0.5, 0.5)], reference=reference)
+    assert front.hypervolume([(0.5, 0.5), (0.4, 0.5)], reference=reference) == alone
+    assert front.hypervolume([(0.5, 0.5), (0.1, 0.6)], reference=reference) > alone
+
+
+def test_a_point_no_better_than_the_reference_covers_nothing() -> None:
+    assert front.hypervolume([(1.0, 0.0), (-1.0, 2.0)], reference=(0.0, 0.0)) == 0
+
+
+def test_what_is_kept_beats_what_is_not_and_nothing_kept_beats_another() -> None:
+    points = random_points(60, 3, seed=7)
+    keep = front.on_front(points)
+    kept = [p for p, k in zip(points, keep, strict=True) if k]
+    left = [p for p, k in zip(points, keep, strict=True) if not k]
+    assert not any(front.beats(a, b) for a, b in itertools.permutations(kept, 2))
+    assert all(any(front.beats(a, b) for a in kept) for b in left)
+
+
+def test_of_equal_points_the_first_alone_is_on_the_front() -> None:
+    assert front.on_front([(1.0, 2.0), (1.0, 2.0), (2.0, 1.0)]) == [True, False, True]
+
+
+def test_the_knee_is_the_point_that_gives_up_little_of_everything() -> None:
+    assert front.knee([(0.0, 1.0), (0.9, 0.9), (1.0, 0.0)]) == 1
+    assert front.knee([]) is None
+
+
+def test_an_objective_in_which_all_agree_does_not_move_the_knee() -> None:
+    assert front.knee([(0.0, 5.0, 1.0), (0.9, 5.0, 0.9), (1.0, 5.0, 0.0)]) == 1
+
+
+def test_trials_over_the_budget_or_stopped_early_add_nothing_to_a_studys_quality() -> None:
+    def row(state: str, ratio: float) -> dict[str, object]:
+        numbers = {"acceptance_rate": 0.5, "predicted_speedup": 2.0, "mse_ratio": ratio}
+        return {"state": state, **numbers}
+
+    rows = [row("complete", 1.5), row("pruned", 0.9), row("complete", 0.9), row("complete", 0.95)]
+    covered = front.quality(rows, budget=1.0)
+    assert covered == pytest.approx([0.0, 0.0, 0.1, 0.1])

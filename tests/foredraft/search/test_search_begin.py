@@ -1,0 +1,203 @@
+"""Claims about how a study begins: what is found before its first trial, and what counts as begun.
+
+Nothing here starts Ray: what cannot be is told before.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from foredraft.cli.studies import Search
+from foredraft.data import DataError
+from foredraft.errors import ConfigError
+from foredraft.search import disk, driver, machines, progress, record, warm
+from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.settings.config import Training, validated
+from foredraft.settings.study import Study, StudyStopped
+
+STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
+MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
+ROW = {"acceptance_rate": 0.8, "predicted_speedup": 1.5, "mse": 0.4, "stopped": None}
+
+
+def study(**changes: Any) -> Study:
+    tree = {
+        "name": "tiny",
+        "target": {"model": MODEL, "stages": [STAGE]},
+        "draft": {"stages": [STAGE]},
+        "evaluation": {"data": STAGE["data"], "horizon": 60},
+        "acceptance": {"rule": "gaussian", "bias": 2.0},
+        "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0}},
+    }
+    return validated(Study, tree | changes, source="tiny")
+
+
+def begin(what: Study, storage: Path, *ratios: float) -> Path:
+    """The directory of a study that was interrupted after trials of these error ratios."""
+    directory = storage / "studies" / what.name
+    driver._open_directory(what, directory, replace=False)
+    searcher = OptunaSearcher(what, open_record(what, directory))
+    for number, ratio in enumerate(ratios):
+        searcher.suggest(str(number))
+        row = json.dumps({**ROW, "mse_ratio": ratio})
+        searcher.on_trial_complete(str(number), {record.ROW: row})
+    return directory
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address where nobody listens, so that a study ends before Ray begins."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(machines, "ANSWER_S", 0.5)
+    return address
+
+
+def test_an_address_where_nobody_answers_is_told_in_one_line(
+    tmp_path: Path, no_cluster: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"RAY_ADDRESS is {no_cluster}: nobody") as refusal:
+        driver.run(study(), storage=tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("place", ["evaluation", "draft", "target"])
+def test_data_that_is_not_there_is_told_before_anything_is_begun(
+    tmp_path: Path, place: str
+) -> None:
+    gone = {**STAGE, "data": "gone.csv"}
+    changes = {
+        "evaluation": {"data": "gone.csv", "horizon": 60},
+        "draft": {"stages": [gone]},
+        "target": {"model": MODEL, "stages": [gone]},
+    }
+    with pytest.raises(DataError, match=r"gone\.csv does not exist"):
+        driver.run(study(**{place: changes[place]}), storage=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_without_a_trial_is_no_study_and_one_with_a_trial_is(
+    tmp_path: Path, no_cluster: str
+) -> None:
+    directory = begin(study(), tmp_path)
+    (directory / "study.yaml").write_text("")
+    with pytest.raises(ConfigError, match="nobody answers"):  # it would begin
+        driver.run(study(), storage=tmp_path)
+    begin(study(), tmp_path, 1.0)
+    with pytest.raises(ConfigError, match="'tiny' exists"):
+        driver.run(study(), storage=tmp_path)
+
+
+def test_a_study_whose_database_was_emptied_can_be_replaced(tmp_path: Path) -> None:
+    what = study(database=f"sqlite:///{tmp_path / 'shared.db'}")
+    directory = begin(what, tmp_path, 1.0)
+    optuna.delete_study(study_name="tiny", storage=what.database)
+    driver._open_directory(what, directory, replace=True)
+    assert record.trials_of(what, directory) == []
+
+
+def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed() -> None:
+    from rich.console import Console
+
+    console = Console(record=True, quiet=True)
+    good = {"state": "complete", "from_study": None}
+    bad = {"state": "failed", "from_study": None, "error": "my.csv is gone"}
+    taken = {**good, "from_study": "first"}
+    driver._tell_failures(study(), [good, bad], console)
+    for rows, said in (([bad, bad, good, taken], "2 of 3"), ([bad, bad], "all 2")):
+        with pytest.raises(StudyStopped, match=f"{said} trials failed, .*: my.csv is gone"):
+            driver._tell_failures(study(), rows, console)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"budget": 1.05}, {"slack": 0.2}, {"machine": {"use_gpu": True}}],
+    ids=["same", "budget", "slack", "machine"],
+)
+def test_trials_are_taken_over_only_from_a_study_that_judged_as_this_one(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    first = begin(study(name="first"), tmp_path, 1.03)
+    (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
+    second = study(name="second", warm_start="first", **changes)
+    kept = open_record(second, begin(second, tmp_path))
+    said = warm.start(second, kept, storage=tmp_path)
+    taken = [trial for trial in kept.get_trials() if trial.state.is_finished()]
+    assert len(taken) == (0 if changes else 1)
+    assert all(name in said for name in changes)
+    asked = OptunaSearcher(second, kept).suggest("next")["settings"]
+    assert (asked == {"sigma": 0.5}) is bool(changes)
+
+
+def test_trials_of_another_machine_are_judged_anew(tmp_path: Path) -> None:
+    first = begin(study(name="first"), tmp_path, 1.03)
+    (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
+    facts = json.loads((first / "provenance.json").read_text())
+    (first / "provenance.json").write_text(json.dumps({**facts, "cpu": "another"}))
+    second = study(name="second", warm_start="first")
+    kept = open_record(second, begin(second, tmp_path))
+    assert "another machine" in warm.start(second, kept, storage=tmp_path)
+
+
+def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> None:
+    training = study(target={"model": MODEL, "stages": [{**STAGE, "epochs": 5}]}).target
+    assert isinstance(training, Training)
+    row = {"stage": "scratch", "epoch": 2, "validation_loss": 0.5, "seconds": 10.0}
+    said = progress.epoch_in_words(row, training)
+    assert "scratch 2/5: validation 0.5000" in said
+    assert "at most 30 s left" in said
+    assert "left" not in progress.epoch_in_words({**row, "epoch": 5}, training)
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "whatever the language"), True),
+        (RuntimeError("sqlite3.OperationalError: database or disk is full"), True),
+        (OSError(errno.ENOENT, "no such file"), False),
+        (ValueError("anything else"), False),
+    ],
+)
+def test_a_full_disk_is_known_however_deep_it_was_noticed(error: Exception, full: bool) -> None:
+    outer = RuntimeError("the trial runner failed")
+    outer.__cause__ = KeyError("between")
+    outer.__cause__.__context__ = error
+    assert disk.is_full(outer) is full
+
+
+def test_a_full_disk_ends_a_study_in_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(driver, "_run", full)
+    with pytest.raises(StudyStopped, match=r"bytes are left there; .*--resume") as stopped:
+        driver.run(study(), storage=tmp_path)
+    assert str(tmp_path) in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_the_environment_may_name_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOREDRAFT_STORAGE", "/mnt/team")
+    assert Search(study=Path("tiny.yaml")).storage == Path("/mnt/team")
+    monkeypatch.delenv("FOREDRAFT_STORAGE")
+    assert Search(study=Path("tiny.yaml")).storage == Path("runs")
+
+
+def test_a_storage_in_rays_cache_of_packages_is_warned_of(
+    tmp_path: Path, no_cluster: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    storage = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_1" / "runs"
+    with pytest.raises(ConfigError, match="nobody answers"):
+        driver.run(study(), storage=storage)
+    assert "FOREDRAFT_STORAGE" in capfd.readouterr().err

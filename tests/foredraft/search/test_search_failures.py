@@ -1,0 +1,237 @@
+"""Claims about what a study survives, on a real cluster of two nodes: one driver, many deaths."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+
+from foredraft.errors import ConfigError
+from foredraft.search import driver, front, machines
+from foredraft.settings.config import validated
+from foredraft.settings.study import Study
+
+# Each costs some seconds; FOREDRAFT_KILLS=5 is what benchmarks/ reports.
+KILLS = int(os.environ.get("FOREDRAFT_KILLS", "2"))
+STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
+MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "target": {"model": MODEL, "stages": [STAGE], "dtype": "fp32"},
+        "draft": {"stages": [{**STAGE, "windows_per_epoch": 64}], "dtype": "fp32"},
+        "evaluation": {"data": STAGE["data"], "horizon": 60, "windows": 8},
+        "acceptance": {"rule": "gaussian", "bias": 2.0},
+        "dimensions": {
+            "scale": {"type": "float", "low": 0.5, "high": 0.75, "step": 0.25},
+            "sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True},
+            "lookahead": {"type": "int", "low": 1, "high": 3},
+        },
+        "trials": 6,
+        "startup_trials": 3,
+        "few_windows": 4,
+        "confirm_pairs": 1,
+        "budget": 100.0,
+        "machine": {"concurrency": 4, "cpus": 1},
+    } | changes
+
+
+def study(**changes: Any) -> Study:
+    return validated(Study, tree(**changes), source="tiny")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with two CPUs and one GPU, which is one by name only."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False},
+    )
+    os.environ["RAY_ADDRESS"] = cluster.address
+    machines.connect()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    del os.environ["RAY_ADDRESS"]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Path:
+    return tmp_path_factory.mktemp("storage")
+
+
+def trials_of(storage: Path, name: str) -> pd.DataFrame:
+    return pd.read_parquet(storage / "studies" / name / "trials.parquet")
+
+
+def test_more_trials_than_devices_end_on_one_gpu_and_train_each_draft_once(storage: Path) -> None:
+    # The nodes have one GPU in name, so tasks claim it; without CUDA they compute on the CPU.
+    driver.run(study(trials=8), storage=storage)
+    trials = trials_of(storage, "tiny")
+    assert len(trials) == 8
+    assert set(trials["state"]) <= {"complete", "pruned"}
+    assert len(list((storage / "drafts").iterdir())) == trials["draft_key"].nunique() == 2
+    boards = list((storage / "tensorboard").glob("draft-*/events*"))
+    assert len(boards) == 2  # one training each, whoever asked
+
+
+def test_more_trials_than_cpus_end_too(storage: Path) -> None:
+    machine = {"concurrency": 4, "cpus": 2, "use_gpu": False}
+    driver.run(study(name="cpus", trials=4, machine=machine), storage=storage)
+    assert len(trials_of(storage, "cpus")) == 4
+
+
+def test_a_storage_that_a_node_does_not_see_is_found_before_the_first_trial(
+    cluster: Cluster, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    machines.check_shared(storage)
+    assert not list(storage.glob(".seen*"))
+    # As on a disk of its own: what the driver writes is never seen by a node.
+    monkeypatch.setattr(Path, "touch", lambda self: None)
+    with pytest.raises(ConfigError, match=r"is not shared: node .* does not see") as refusal:
+        machines.check_shared(storage)
+    assert "\n" not in str(refusal.value)
+    cluster.remove_node(node)
+
+
+def test_the_front_is_timed_on_every_kind_of_device(cluster: Cluster, storage: Path) -> None:
+    kinds = ("A10G", "L4")
+    nodes = [
+        cluster.add_node(num_cpus=1, num_gpus=1, resources={f"accelerator_type:{kind}": 1})
+        for kind in kinds
+    ]
+    cluster.wait_for_nodes()
+    driver.run(study(name="kinds", trials=3), storage=storage)
+    for node in nodes:
+        cluster.remove_node(node)
+    points = json.loads((storage / "studies" / "kinds" / "front.json").read_text())
+    assert points
+    for point in points:
+        assert set(point["measured"]) == set(kinds)
+        assert all(timed["speedup"] > 0 for timed in point["measured"].values())
+
+
+def test_a_node_that_leaves_takes_no_trial_with_it(cluster: Cluster, storage: Path) -> None:
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    driver = start_driver(storage, study(name="leaving", trials=6, draft=slow_drafts()))
+    wait_for(lambda: ray.available_resources().get("CPU", 4) < 4, driver)
+    cluster.remove_node(node, allow_graceful=False)
+    assert driver.wait(timeout=150) == 0
+    assert len(trials_of(storage, "leaving")) == 6
+    assert set(trials_of(storage, "leaving")["state"]) <= {"complete", "pruned"}
+
+
+def slow_drafts() -> dict[str, Any]:
+    """Drafts whose training takes long enough to be killed in."""
+    stage = {**STAGE, "epochs": 12, "patience": 12, "windows_per_epoch": 512}
+    return {"stages": [stage], "dtype": "fp32", "seed": 1}
+
+
+def test_a_training_whose_worker_is_killed_goes_on_elsewhere(storage: Path) -> None:
+    driver = start_driver(
+        storage, study(name="worker", trials=3, draft={**slow_drafts(), "seed": 2})
+    )
+    before = {path.name for path in (storage / "drafts").glob("*")}
+    wait_for(lambda: any(trained_now(storage)), driver)
+    wait_for(lambda: any((storage / "training").glob("*/*")), driver)  # its first checkpoint
+    os.kill(json.loads(trained_now(storage)[0].read_text())["pid"], signal.SIGKILL)
+    assert driver.wait(timeout=150) == 0
+    trials = trials_of(storage, "worker")
+    assert len(trials) == 3
+    assert set(trials["state"]) <= {"complete", "pruned"}
+    assert set(trials["draft_key"]) & before == set()
+
+
+def trained_now(storage: Path) -> list[Path]:
+    """The claims of the models that are being trained."""
+    names = (storage / "claims").glob("*")
+    return [path for path in names if not path.name.startswith(("study-", "."))]
+
+
+def start_driver(storage: Path, what: Study, *words: str) -> subprocess.Popen[bytes]:
+    path = storage / f"{what.name}.yaml"
+    path.write_text(yaml.safe_dump(what.model_dump(mode="json")))
+    command = [sys.executable, "-m", "foredraft", "search", str(path), "--storage", str(storage)]
+    return subprocess.Popen([*command, *words])
+
+
+def wait_for(condition: Any, driver: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 90
+    while not condition():
+        assert driver.poll() is None, "the driver ended before it could be disturbed"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_driver_killed_again_and_again_loses_no_reported_trial_and_repeats_none(
+    storage: Path,
+) -> None:
+    what, seen = study(name="killed", trials=4 * (KILLS + 1)), dict[int, Any]()
+    database = storage / "studies" / "killed" / "study.db"
+    chance = random.Random(0)
+    for kill in range(KILLS):
+        driver = start_driver(storage, what, *(("--resume",) if kill else ()))
+        wait_for(lambda: len(ended(database)) >= 3 * (kill + 1), driver)  # noqa: B023
+        time.sleep(chance.random() * 0.5)
+        driver.kill()
+        driver.wait()
+        now = ended(database)
+        assert {number: now[number] for number in seen} == seen
+        seen = now
+    assert start_driver(storage, what, "--resume").wait(timeout=150) == 0
+    trials = trials_of(storage, "killed")
+    assert list(trials["number"]) == list(range(what.trials))
+    assert {number: ended(database)[number] for number in seen} == seen
+    rows = trials[(trials["state"] == "complete") & trials["feasible"]].to_dict("records")
+    keep = front.on_front([front.goals(row, what.objectives) for row in rows])
+    assert [bool(row["on_front"]) for row in rows] == keep
+
+
+def ended(database: Path) -> dict[int, tuple[str, str]]:
+    """State and row of each trial that was reported, by number; read beside a living driver."""
+    query = """
+        SELECT number, state, value_json FROM trials JOIN trial_user_attributes USING (trial_id)
+        WHERE key = 'row' AND state != 'RUNNING'
+    """
+    if not database.is_file():
+        return {}
+    # Not read-only: a killed writer's journal is rolled back by the next who opens the file.
+    with contextlib.closing(sqlite3.connect(database, timeout=30)) as connection:
+        made = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE name = 'trial_user_attributes'"
+        )
+        rows = connection.execute(query).fetchall() if made.fetchone() else []
+    return {number: (state, row) for number, state, row in rows}
+
+
+def test_three_trials_in_a_row_with_one_error_end_the_study(
+    storage: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The directory in which every draft would be put is a file.
+    elsewhere = storage / "elsewhere"
+    (elsewhere).mkdir()
+    (elsewhere / "drafts").write_text("")
+    driver = start_driver(elsewhere, study(name="hopeless", trials=20))
+    assert driver.wait(timeout=150) == 1
+    assert "three trials in a row failed" in capfd.readouterr().err

@@ -1,5 +1,5 @@
 """The command `foredraft`."""
 
-from foredraft.cli.main import main
+from foredraft.cli.command import main
 
 __all__ = ["main"]

@@ -6,7 +6,7 @@ training of each kind, and a target's answers, are compared with `trained.json`:
 and loosely, as processors sum in different orders. Where they differ and no number was raised, a
 bank would hand out stale models. After a number was raised, this writes the file anew:
 
-    .venv/bin/python tests/foredraft/test_versions.py
+    .venv/bin/python tests/foredraft/bank/test_versions.py
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_one_thread")
 def test_what_makes_other_weights_or_answers_has_raised_a_version(tmp_path: Path) -> None:
     record = json.loads(RECORD.read_text())
-    again = "then write trained.json anew: .venv/bin/python tests/foredraft/test_versions.py"
+    again = "then write trained.json anew: .venv/bin/python tests/foredraft/bank/test_versions.py"
     assert versions() == record["versions"], f"a version was raised: {again}"
     assert not (found := differing(trained(tmp_path), record["figures"])), (
         f"the same training makes other weights, and the bank would not notice. If that is meant, "

@@ -23,7 +23,7 @@ from foredraft.errors import ConfigError
 from foredraft.settings.config import Stage
 from foredraft.settings.recipes import recipe
 
-DEMO = Path(__file__).parents[2] / "search_spaces" / "demo.yaml"
+DEMO = Path(__file__).parents[3] / "search_spaces" / "demo.yaml"
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from foredraft.settings.config import validated
 from foredraft.settings.study import Study, read_study
 from timer_xl import TimerXLConfig
 
-SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+SPACES = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.yaml"))
 HERE = Path("target")
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}

@@ -46,6 +46,11 @@ class Verb(Protocol):
         """Print the result for a person."""
 
 
+def default_storage() -> Path:
+    """Where artefacts are when no `--storage` is given."""
+    return Path(os.environ.get("FOREDRAFT_STORAGE", "runs"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """What every verb takes."""
@@ -53,7 +58,7 @@ class Common:
     needs_storage: ClassVar[bool] = False
     """whether the verb only reads its storage, so that it must be there"""
 
-    storage: Path = field(default_factory=lambda: Path(os.environ.get("FOREDRAFT_STORAGE", "runs")))
+    storage: Path = field(default_factory=default_storage)
     """directory of all artefacts; by default $FOREDRAFT_STORAGE, else runs"""
     seed: Seed | None = None
     """of everything random; by default the configuration's own"""
@@ -82,7 +87,7 @@ class Common:
         if self.storage.exists() and not self.storage.is_dir():
             raise ConfigError(f"{given}, which is a file: give a directory")
         # The default need not be there: a newcomer has made nothing yet.
-        if self.needs_storage and self.storage != Common.storage and not self.storage.exists():
+        if self.needs_storage and self.storage != default_storage() and not self.storage.exists():
             raise ConfigError(f"{given}, which does not exist: correct the path")
 
     def show(self, result: Result) -> None:

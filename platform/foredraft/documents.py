@@ -77,16 +77,22 @@ def yaml_text(tree: dict[str, Any]) -> str:
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
-    """The content of a JSON file; NaN, which Python writes and JSON does not know, is None.
+    """The content of a JSON file of ours; NaN, which Python writes and JSON does not know, is None.
 
     Raises:
-        ConfigError: the file cannot be read or is no JSON; says the remedy.
+        ConfigError: it is missing, empty or not whole; one line names it and ends in `remedy`.
     """
     try:
-        return json.loads(_text(path), parse_constant=lambda _: None)
-    except json.JSONDecodeError as error:
-        found = "is empty" if not path.stat().st_size else f"is no JSON ({error})"
-        raise ConfigError(f"{path} {found}: {remedy}") from error
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing: {remedy}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    try:
+        return json.loads(content, parse_constant=lambda _: None)
+    except ValueError as error:
+        what = f"is no whole JSON ({error})" if content.strip() else "is empty"
+        raise ConfigError(f"{path} {what}: {remedy}") from error
 
 
 def _text(path: Path) -> str:

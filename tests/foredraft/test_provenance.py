@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeyp
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(provenance.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         atomic_write(path, "new")
     assert path.read_text() == "old"
@@ -179,7 +179,7 @@ def test_all_of_a_directory_is_on_the_disk_before_its_marker_and_its_name(tmp_pa
         (part / "inner").mkdir()
         (part / "inner" / "weights").write_text("w")
         (part / "config").write_text("c")
-        monkeypatch.setattr(provenance.os, "fsync", record_fsync)
+        monkeypatch.setattr(files.os, "fsync", record_fsync)
         monkeypatch.setattr(Path, "rename", record_rename)
     assert steps == [
         ("config", "unmarked"),
@@ -230,7 +230,7 @@ def test_a_lock_is_taken_on_a_file_that_is_open_for_writing(tmp_path, monkeypatc
         modes.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
         flock(handle, operation)
 
-    monkeypatch.setattr(provenance.fcntl, "flock", record)
+    monkeypatch.setattr(files.fcntl, "flock", record)
     with files.locked(tmp_path):
         pass
     assert modes == [os.O_RDWR]

@@ -22,6 +22,7 @@ from foredraft.data import (
     DataError,
     catalogue,
     check,
+    dataset,
     describe,
     fetch,
     generators,
@@ -155,7 +156,7 @@ def test_values_are_mapped_read_only_and_a_second_load_does_not_parse(tmp_path, 
     def parsed_again(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(data, "read", parsed_again)
+    monkeypatch.setattr(dataset, "read", parsed_again)
     second = load(source)
     np.testing.assert_array_equal(first.values_TC, second.values_TC)
     np.testing.assert_array_equal(first.mean_C, second.mean_C)
@@ -212,7 +213,7 @@ def test_a_full_disk_says_what_to_set(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.np, "save", full)
+    monkeypatch.setattr(dataset.np, "save", full)
     message = complaint(csv(tmp_path / "ours.csv", frame()))
     assert "No space left" in message
     assert "XDG_CACHE_HOME" in message
@@ -251,7 +252,7 @@ def test_chunks_do_not_change_scale_or_values(tmp_path, monkeypatch):
     whole = load(source)
     whole_TC = whole.standardised().clone()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    monkeypatch.setattr(data, "CHUNK_CELLS", 30)
+    monkeypatch.setattr(dataset, "CHUNK_CELLS", 30)
     chunked = load(source)
     np.testing.assert_allclose(chunked.mean_C, whole.mean_C, rtol=1e-12)
     np.testing.assert_allclose(chunked.deviation_C, whole.deviation_C, rtol=1e-12)

@@ -22,6 +22,7 @@ import torch
 from foredraft import files, forecast
 from foredraft.cli import main
 from foredraft.errors import ConfigError
+from foredraft.forecast import forecaster
 from speculation import Acceptance, rollout
 from timer_xl import Engine, TimerXL, TimerXLConfig, checkpoint
 
@@ -198,7 +199,7 @@ def test_a_file_that_is_no_recipe_is_refused(
 def test_what_cannot_be_written_is_refused_before_the_forecast(
     storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(forecast, "_forecasts", lambda *_: pytest.fail("forecast was computed"))
+    monkeypatch.setattr(forecaster, "_forecasts", lambda *_: pytest.fail("forecast was computed"))
     path = recipe(storage)
     (tmp_path / "folder.csv").mkdir()
     assert "the data itself" in refused(path, capsys, out="mine.csv")

@@ -16,7 +16,7 @@ import yaml
 from foredraft import bank
 from foredraft.errors import ConfigError
 from foredraft.search.searcher import draw
-from foredraft.settings.config import validated
+from foredraft.settings.config import Machine, validated
 from foredraft.settings.study import Study, read_study
 from timer_xl import TimerXLConfig
 
@@ -315,7 +315,10 @@ def test_the_path_of_the_data_is_no_part_of_what_a_model_is(
     absolute = relative.located(tmp_path)
     target = TimerXLConfig(**MODEL)
     keys = [
-        [bank.key_of(training) for training in space.drafts_of(target, path=HERE)]
+        [
+            bank.key_of(training, machine=Machine())
+            for training in space.drafts_of(target, path=HERE)
+        ]
         for space in (relative, absolute)
     ]
     assert relative != absolute

@@ -40,7 +40,7 @@ PRESETS = {
     "t4": TimerXLConfig(n_layers=4, d_model=512, n_heads=8, d_ff=2048),
 }
 VARIATES = 7
-REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference_rolling.py"
+REFERENCE = Path(__file__).parents[3] / "benchmarks" / "reference_rolling.py"
 
 Row = dict[str, Any]
 COLUMNS = (

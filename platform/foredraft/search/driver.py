@@ -185,8 +185,10 @@ def _check_data(study: Study) -> None:
     plans = [study.draft.stages, *study.draft.plans.values()]
     if isinstance(study.target, Training):
         plans.append(study.target.stages)
-    for name in {name for plan in plans for stage in plan for name in stage.sources}:
-        data.load(name)
+    for name, missing in {
+        (n, stage.missing) for plan in plans for stage in plan for n in stage.sources
+    }:
+        data.load(name, missing=missing)
 
 
 def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:

@@ -114,7 +114,9 @@ def test_a_study_file_that_is_not_there_is_refused(capsys: pytest.CaptureFixture
 def test_a_study_whose_name_exists_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "runs" / "studies" / "demo").mkdir(parents=True)
+    study = tmp_path / "runs" / "studies" / "demo"
+    study.mkdir(parents=True)
+    (study / "trials.parquet").touch()
     assert "--replace" in refusal(capsys, "search", str(DEMO))
 
 

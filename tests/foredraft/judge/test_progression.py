@@ -214,8 +214,8 @@ def test_a_named_ladder_is_complete_and_survives_json(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--windows", "0"], "evaluation.windows is 0"),
-        (["--windows", "-3"], "evaluation.windows is -3"),
+        (["--windows", "0"], "--windows is 0"),
+        (["--windows", "-3"], "--windows is -3"),
         (["--seed", "-1"], "seed is -1"),
         (["--target", "nowhere"], "'nowhere' is no trained target"),
     ],

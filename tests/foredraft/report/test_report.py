@@ -410,7 +410,7 @@ def test_a_study_without_gain_says_so_plainly(trials: pd.DataFrame) -> None:
 def test_too_few_pairs_are_told_as_a_range(trials: pd.DataFrame) -> None:
     few, enough = trials.assign(pairs=3), trials.assign(pairs=20)
     for frame, said in ((few, "range of 3 pairs"), (enough, "95 % interval")):
-        assert said in report.tiles(summary_of(frame))[0].note
+        assert said in study_report.tiles(summary_of(frame))[0].note
     point = next(p for p in front_of(few).points if p.measured)
     assert "range\u00a0of\u00a03\u00a0pairs" in point.hover
 
@@ -441,7 +441,7 @@ def test_a_draft_that_would_do_alone_is_named(
 
 
 def test_the_tiles_count_what_did_not_complete(trials: pd.DataFrame) -> None:
-    shown = {tile.label: tile for tile in report.tiles(summary_of(trials))}
+    shown = {tile.label: tile for tile in study_report.tiles(summary_of(trials))}
     assert shown["Trials complete"].value == str((trials["state"] == "complete").sum())
     assert "2 failed" in shown["Trials complete"].note
     assert shown["Drafts trained"].value == "5"

@@ -102,7 +102,7 @@ def test_a_dry_run_refuses_what_a_training_would(tmp_path: Path) -> None:
     target = bank.obtain(training(), kind="target", storage=tmp_path, machine=ALONE)
     short = training(stage(), stage(data="synthetic-etth:rows=70"), target=str(target))
     with pytest.raises(data.DataError, match="validation has 7 rows"):
-        plan._line(short, kind="draft", storage=tmp_path)
+        plan._line(short, kind="draft", storage=tmp_path, machine=ALONE)
 
 
 def test_hourly_and_daily_data_are_no_one_stage(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_holes_are_refused_with_the_setting_of_the_stage_that_would_fill_them(
     assert "2 of 1200 cells are missing" in told
     assert told.endswith("fill them with stages.1.missing=interpolate")
     with pytest.raises(data.DataError, match=r"stages\.0\.missing=interpolate"):
-        bank.key_of(training(holed))
+        bank.key_of(training(holed), machine=ALONE)
 
 
 def test_a_stage_fills_holes_where_it_says_so_in_training_judging_and_examining(
@@ -148,7 +148,10 @@ def test_a_stage_fills_holes_where_it_says_so_in_training_judging_and_examining(
     metrics = bank.open_model(draft).metrics
     assert math.isfinite(metrics["validation_loss"])
     assert metrics["accept_length"] >= 1
-    assert plan._line(wanted, kind="draft", storage=tmp_path / "other")["training_s"] > 0
+    assert (
+        plan._line(wanted, kind="draft", storage=tmp_path / "other", machine=ALONE)["training_s"]
+        > 0
+    )
 
 
 def test_missing_says_what_would_do() -> None:

@@ -196,6 +196,8 @@ def run_tests(
     sys.dont_write_bytecode = not trace
     witness = Witness(tree, chosen=chosen, trace=trace)
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", f"--basetemp={tree}/tmp"]
+    # What the parent imported for all of them is there before pytest could rewrite its assertions.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options += [] if trace else ["-x"]
     code = pytest.main([*options, *files], plugins=[witness])
     sys.settrace(None)

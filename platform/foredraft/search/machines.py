@@ -16,6 +16,7 @@ from ray._private import ray_constants, services
 from ray._private.state import state as cluster_state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from foredraft import train
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Machine
 
@@ -173,8 +174,18 @@ def uses_gpu(machine: Machine) -> bool:
 
 
 def settled(machine: Machine) -> Machine:
-    """The machine with `use_gpu` said, so that driver and tasks have one key for a model."""
-    return machine.model_copy(update={"use_gpu": uses_gpu(machine)})
+    """The machine with its device said, so that driver and tasks have one key for a model.
+
+    A task tells: the driver's node may have none of the GPUs that the others have.
+    """
+    if machine.device:
+        return machine
+    device = ray.get(submit(_device, machine, machine=machine)) if uses_gpu(machine) else "cpu"
+    return machine.model_copy(update={"device": device})
+
+
+def _device(machine: Machine) -> str:
+    return train.device_of(machine).type
 
 
 def devices(machine: Machine) -> list[Device]:

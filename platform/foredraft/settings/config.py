@@ -178,6 +178,9 @@ class Machine(Settings):
     """threads of a task; null for all of one machine's"""
     use_gpu: bool | None = None
     """null uses a GPU where there is one"""
+    device: Literal["cpu", "cuda"] | None = None
+    """what trainings compute on, as a model's key says it; null for what this process has. A study
+    asks a task of its own once, so that all of its nodes have one key for a model"""
     concurrency: Count | None = None
     """trials under way at once, which share the machine; null for one per device (GPU, or node
     without one)"""

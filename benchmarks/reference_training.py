@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from foredraft import data, train
 from foredraft.settings.config import Stage, Training
 from foredraft.settings.recipes import RECIPES
-from timer_xl import Normalisation, TimerXL, TimerXLConfig
+from speculation.normalisation import Normalisation
+from timer_xl import TimerXL, TimerXLConfig
 from timer_xl.model import Dropout
 
 BATCH = 32

@@ -224,7 +224,7 @@ class Pair:
         self.drafting = draft.open(self.history, self.policy, room=room)
         # A one-pass draft proposes in the units of one window, the target judges each in its own.
         same_units = cached or draft.config.patches_out == 1
-        same_units = same_units and target.config.revin == draft.config.revin
+        same_units = same_units and target.config.units == draft.config.units
         self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
 
     def begin_round(self) -> Tensor:

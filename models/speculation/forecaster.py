@@ -1,20 +1,22 @@
-"""What decoding asks of a family of models, and nothing more.
+"""What decoding and the platform ask of a family of models, and nothing more.
 
-A family is a folder beside this one: an architecture that can be scaled, a module that trains, and
-what decodes. The rest of the project sees the protocols below.
+A family is a folder beside this one: an architecture that can be scaled, a network that trains
+(`speculation.network`), and what decodes. The rest of the project sees the protocols below, and
+finds families by name (`speculation.families`).
 
-Shapes: B batch, A samples kept, M predictions, C variates, P patch length.
+Shapes: B batch, A samples kept, M predictions, N patches, C variates, P patch length.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from speculation.distribution import Outlook
 from speculation.history import History, Place
+from speculation.normalisation import Normalisation
 from speculation.policy import ContextPolicy
 
 
@@ -40,8 +42,15 @@ class Context(Protocol):
         """Keep the samples `index_A` of the batch."""
 
 
-class Shape(Protocol):
-    """What decoding needs to know of an architecture."""
+class Architecture(Protocol):
+    """What a model is before it has weights: a frozen dataclass of plain values.
+
+    Its fields are what `config.json` and a training say of it, and what a model's key depends on.
+    """
+
+    @property
+    def family(self) -> str:
+        """The name of its family."""
 
     @property
     def patch(self) -> int:
@@ -52,6 +61,10 @@ class Shape(Protocol):
         """Time steps of look-back."""
 
     @property
+    def context_patches(self) -> int:
+        """Patches of look-back."""
+
+    @property
     def patches_out(self) -> int:
         """Patches that one pass emits."""
 
@@ -60,15 +73,29 @@ class Shape(Protocol):
         """Whether a log-variance comes beside the mean."""
 
     @property
-    def revin(self) -> bool:
-        """Whether it reads in units of a window's mean and deviation, or in the data's own."""
+    def units(self) -> str:
+        """In what it reads and answers, by name: two models of one name have the same units."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters, by arithmetic alone; they are all that its weights file holds."""
+
+    def scaled(self, scale: float, *, patches_out: int = 1, variance: bool = False) -> Self:
+        """The architecture of a draft, at `scale` of this target.
+
+        Raises:
+            InvalidInput: nothing near the requested size can be built.
+        """
+
+    def normalisation(self, window_BNCP: Tensor) -> Normalisation:
+        """The units in which it reads what begins with that window."""
 
 
 class Forecaster(Protocol):
     """A model that drafts or judges."""
 
     @property
-    def config(self) -> Shape:
+    def config(self) -> Architecture:
         """Its architecture."""
 
     @property
@@ -78,6 +105,12 @@ class Forecaster(Protocol):
     @property
     def precision(self) -> torch.dtype:
         """In what it computes positions, scores and predictions."""
+
+    def caches(self, policy: ContextPolicy) -> bool:
+        """Whether it keeps what it has read, so that a step after the first reads only what is new.
+
+        Where it does not, all steps cost alike.
+        """
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Its reading of a history; `room` is the patches to come at most."""

@@ -1,57 +1,23 @@
-"""Models on disk: safetensors beside a config.json, and checkpoints of OpenLTM and STRIDE.
+"""Checkpoints of OpenLTM and STRIDE; how our own lie on disk is general: `speculation.checkpoint`.
 
-save(model, directory)
-model = load(directory)
 model = import_openltm(Path("checkpoint.pth"), context=672)
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from speculation.checkpoint import CONFIG, WEIGHTS, load, save, with_weights
 from speculation.errors import InvalidInput
 from timer_xl.config import TimerXLConfig
 from timer_xl.model import TimerXL
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-
-
-def save(model: TimerXL, directory: Path) -> None:
-    """Write weights and architecture into an existing directory."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, directory / WEIGHTS)
-    text = json.dumps(dataclasses.asdict(model.config), indent=2)
-    (directory / CONFIG).write_text(text + "\n")
-
-
-def load(directory: Path) -> TimerXL:
-    """The model of a directory, ready for inference.
-
-    Raises:
-        InvalidInput: the directory holds no model, or one whose weights have another shape.
-    """
-    for name in (WEIGHTS, CONFIG):
-        if not (directory / name).is_file():
-            raise InvalidInput(f"{directory} holds no {name}: it is not a trained model")
-    try:
-        config = TimerXLConfig(**json.loads((directory / CONFIG).read_text()))
-    except (TypeError, ValueError) as error:
-        source = directory / CONFIG
-        raise InvalidInput(f"{source} is not a Timer-XL configuration: {error}") from error
-    try:
-        state = load_file(directory / WEIGHTS)
-    except SafetensorError as error:
-        raise InvalidInput(f"{directory / WEIGHTS} holds no weights: {error}") from error
-    return _with_weights(config, state, source=directory / WEIGHTS)
+__all__ = ["CONFIG", "WEIGHTS", "import_openltm", "load", "save"]
 
 
 def import_openltm(
@@ -107,7 +73,9 @@ def import_openltm(
         ours[f"blocks.{layer}.attention.bias_2H"] = bias_scale * _take(theirs, bias, path)
     if theirs:
         raise InvalidInput(f"{path} holds {min(theirs)}, which a Timer-XL does not have")
-    return _with_weights(config, ours, source=path)
+    model = TimerXL(config)
+    with_weights(model, ours, source=path)
+    return model
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -189,20 +157,3 @@ def _take(state: dict[str, Tensor], name: str, path: Path) -> Tensor:
     if name not in state:
         raise InvalidInput(f"{path} lacks {name}: it is not a Timer-XL checkpoint")
     return state.pop(name)
-
-
-def _with_weights(config: TimerXLConfig, state: dict[str, Tensor], *, source: Path) -> TimerXL:
-    """The model of `config` with the weights of `state`, ready for inference."""
-    model = TimerXL(config)
-    for name, ours in model.state_dict().items():
-        if name not in state:
-            raise InvalidInput(f"{source} lacks {name}")
-        if state[name].shape != ours.shape:
-            raise InvalidInput(
-                f"{source}: {name} has shape {tuple(state[name].shape)}, "
-                f"the configuration says {tuple(ours.shape)}"
-            )
-    if extra := sorted(state.keys() - model.state_dict().keys()):
-        raise InvalidInput(f"{source} holds {extra[0]}, which the configuration does not have")
-    model.load_state_dict(state)
-    return model.eval()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from torch import Tensor
 
 from speculation.errors import InvalidInput
+from speculation.normalisation import Normalisation
 
 # A scaled width may miss the requested one by at most this fraction; beyond it the draft would
 # not be the size that was asked for, and two very different scales would be one network.
@@ -26,6 +29,7 @@ class TimerXLConfig:
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
+    family: ClassVar[str] = "timer_xl"
 
     patch: int = 96
     """time steps per patch"""
@@ -86,6 +90,15 @@ class TimerXLConfig:
     def context_patches(self) -> int:
         """Patches in one context window."""
         return self.context // self.patch
+
+    @property
+    def units(self) -> str:
+        """Those of each window, or of the data as they are given."""
+        return "revin" if self.revin else "data"
+
+    def normalisation(self, window_BNCP: Tensor) -> Normalisation:
+        """The units in which it reads what begins with that window."""
+        return Normalisation.of(window_BNCP, revin=self.revin)
 
     @property
     def num_parameters(self) -> int:

@@ -1,8 +1,8 @@
 """What a decoding step reads: the history of each sample, through one model, under one policy.
 
-A context reads a `History` through one model. `SlidingContext` re-normalises and re-encodes the
-last window at each step, and `FoldedContext` does the same for a one-layer model without encoding
-it; `CachedContext` keeps statistics, keys and values from an anchor on.
+A context reads a `History` through one model. `FoldedContext` re-normalises the last window at each
+step, as `SlidingContext` does, for a one-layer model without encoding it; `CachedContext` keeps
+keys and values from an anchor on, where `AnchoredContext` encodes them anew.
 
 Shapes: B batch, C variates, N patches, P patch length, M predictions, one after each of M prefixes.
 """
@@ -29,45 +29,12 @@ from speculation.history import (
     read_at,
     write_at,
 )
+from speculation.normalisation import REVIN_EPSILON, Normalisation, Prediction
 from speculation.policy import ContextPolicy
-from timer_xl.model import REVIN_EPSILON, Normalisation, Prediction
+from speculation.rereading import AnchoredContext, SlidingContext, outlook_of
 
 if TYPE_CHECKING:
     from timer_xl.engine import Engine
-
-
-class SlidingContext:
-    """Reads the last context window anew at each step: Timer-XL's own protocol."""
-
-    def __init__(self, model: Engine, history: History) -> None:
-        self.model, self.history = model, history
-
-    def predict(self, *, ahead: int, last: int) -> Outlook:
-        """After each of the last `last` prefixes of the history and `ahead` patches past its end.
-
-        Their windows are shifts of one another, each with statistics of its own: one batch, one
-        pass.
-        """
-        size = self.history.context_patches
-        span = self.history.patches(self.history.end + ahead - last + 1 - size, size + last - 1)
-        windows = span.unfold(1, size, 1).permute(0, 1, 4, 2, 3).flatten(0, 1)
-        normalisation = Normalisation.of(windows, revin=self.model.config.revin)
-        prediction = self.model(normalisation.apply(windows), last=1)
-        mean = normalisation.invert(prediction.mean)
-        unit = normalisation.deviation
-        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(span))
-
-    def begin_round(self) -> None:
-        """Nothing is kept from round to round."""
-
-    def keep(self, valid: Place) -> None:
-        """Nothing is kept from round to round."""
-
-    def forget(self, count: int) -> None:
-        """Nothing is kept from round to round."""
-
-    def select(self, index_A: Tensor) -> None:
-        """Nothing is kept from round to round."""
 
 
 class FoldedContext:
@@ -80,7 +47,7 @@ class FoldedContext:
         self.encoded: Place = 0
         # Means are kept less the first window's, so that no offset of the data drowns them.
         first = history.read_BNCP[:, : history.context_patches]
-        self.level_B1C1 = Normalisation.of(first, revin=model.config.revin).mean
+        self.level_B1C1 = model.config.normalisation(first).mean
         self.cache = self.fold.new_cache(batch=batch, patches=places, variates=variates)
         # Variance and mean of every patch: a window's follow from its patches'.
         self.moments_BN2C = history.read_BNCP.new_zeros(batch, places, 2, variates)
@@ -106,8 +73,7 @@ class FoldedContext:
         )
         tokens_BLD = self.model.blocks[0].after_attention(attended_BHLE, tokens_BLD)
         prediction = self.model.predict(tokens_BLD.view(batch, last, variates, -1))
-        mean = own.invert(prediction.mean)
-        return _outlook(self.model, mean, prediction.log_variance, own.deviation, batch=batch)
+        return outlook_of(prediction, own, config=self.model.config, batch=batch)
 
     def _encode(self, end: Place) -> Tensor:
         """All raw keys and values up to the farthest sample's `end`, those that lacked added.
@@ -166,41 +132,22 @@ class FoldedContext:
         self.cache.select(index_device)
 
 
-class CachedContext:
+class CachedContext(AnchoredContext):
     """Keeps keys and values from an anchor on; statistics are those of the anchor's window."""
 
     def __init__(self, model: Engine, history: History, *, renorm_every: int, room: int) -> None:
-        self.model, self.history, self.renorm_every = model, history, renorm_every
+        super().__init__(model, history, renorm_every=renorm_every)
+        self.engine = model
         batch, _, variates, _ = history.read_BNCP.shape
-        self.anchor: Place = 0
         self.encoded: Place = 0
-        size = history.context_patches
-        self.normalisation = Normalisation.of(history.read_BNCP[:, :size], revin=model.config.revin)
-        self.cache = model.new_cache(batch=batch, patches=size + room, variates=variates)
+        patches = history.context_patches + room
+        self.cache = model.new_cache(batch=batch, patches=patches, variates=variates)
 
-    def begin_round(self) -> None:
-        """Anchor anew the samples whose turn it is."""
-        if not self.renorm_every:
-            return
-        emitted_B = self.history.emitted_B
-        due_B = (emitted_B % self.renorm_every == 0) & (emitted_B > 0)
-        if not bool(due_B.any()):
-            return
-        self.history.reread(due_B)
-        size, batch = self.history.context_patches, len(due_B)
-        window = self.history.end - size
-        self.anchor, self.encoded = (
-            alike(torch.where(due_B, each(window, batch), each(place, batch)))
-            for place in (self.anchor, self.encoded)
-        )
-        fresh = Normalisation.of(self.history.patches(window, size), revin=self.model.config.revin)
-        mask = due_B.to(fresh.mean.device)[:, None, None, None]
-        self.normalisation = Normalisation(
-            *(
-                torch.where(mask, new, old)
-                for new, old in zip(fresh, self.normalisation, strict=True)
-            )
-        )
+    def anchor_anew(self, due_B: Tensor) -> None:
+        """As `AnchoredContext.anchor_anew`; nothing of these samples' windows is encoded yet."""
+        super().anchor_anew(due_B)
+        anchor_B, encoded_B = (each(place, len(due_B)) for place in (self.anchor, self.encoded))
+        self.encoded = alike(torch.where(due_B, anchor_B, encoded_B))
 
     def predict(self, *, ahead: int, last: int) -> Outlook:
         """After each of the last `last` prefixes of the history and `ahead` patches past its end.
@@ -215,14 +162,14 @@ class CachedContext:
             self._encode(earlier(end, self.encoded + shortest), shortest, last=1)
         count = max(last, highest(end - self.encoded))
         prediction = self._encode(end, count, last=last)
-        mean = self.normalisation.invert(prediction.mean)
-        unit = self.normalisation.deviation
-        return _outlook(self.model, mean, prediction.log_variance, unit, batch=len(mean))
+        return outlook_of(
+            prediction, self.normalisation, config=self.model.config, batch=len(prediction.mean)
+        )
 
     def _encode(self, end: Place, count: int, *, last: int) -> Prediction:
         """A pass over the `count` patches before each sample's `end`, which are then cached."""
         x = self.normalisation.apply(self.history.patches(end - count, count))
-        prediction = self.model(
+        prediction = self.engine(
             x,
             last=last,
             cache=self.cache,
@@ -242,12 +189,9 @@ class CachedContext:
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
-        self.anchor, self.encoded = (
-            of_samples(place, index_A) for place in (self.anchor, self.encoded)
-        )
-        index_device = index_A.to(self.normalisation.mean.device)
-        self.normalisation = Normalisation(*(part[index_device] for part in self.normalisation))
-        self.cache.select(index_device)
+        super().select(index_A)
+        self.encoded = of_samples(self.encoded, index_A)
+        self.cache.select(index_A.to(self.engine.device, non_blocking=True))
 
 
 def open_context(model: Engine, history: History, policy: ContextPolicy, *, room: int) -> Context:
@@ -257,23 +201,3 @@ def open_context(model: Engine, history: History, policy: ContextPolicy, *, room
             SlidingContext(model, history) if model.fold is None else FoldedContext(model, history)
         )
     return CachedContext(model, history, renorm_every=policy.renorm_every, room=room)
-
-
-def _outlook(
-    model: Engine, mean: Tensor, log_variance: Tensor | None, unit: Tensor, *, batch: int
-) -> Outlook:
-    """The outlook of a pass of shape [batch * windows, last, C, Q], patch by patch.
-
-    A pass has either several windows or several last positions; both become the axis of prefixes.
-    """
-    patch = model.config.patch
-
-    def by_patch(x: Tensor) -> Tensor:
-        x = x.reshape(batch, -1, *x.shape[2:])
-        if model.config.patches_out == 1:
-            return x
-        split: Tensor = x.unflatten(-1, (-1, patch))
-        return split.transpose(2, 3).flatten(1, 2)
-
-    unit = unit.reshape(batch, -1, *unit.shape[2:])
-    return Outlook(by_patch(mean), None if log_variance is None else by_patch(log_variance), unit)

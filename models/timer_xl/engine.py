@@ -24,13 +24,14 @@ from torch import Tensor
 from speculation.errors import InvalidInput
 from speculation.forecaster import Context
 from speculation.history import History
+from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
 from timer_xl.context import open_context
 from timer_xl.fold import Fold, can_fold
 from timer_xl.linear import PackedLinear
-from timer_xl.model import LOG_VARIANCE_BOUND, Block, Prediction, TimerXL, blocks_of
+from timer_xl.model import LOG_VARIANCE_BOUND, Block, TimerXL, blocks_of
 
 # Windows that only grow would keep one layout a step.
 LAYOUTS_KEPT = 256
@@ -78,6 +79,10 @@ class Engine:
             weight, bias = torch.cat((weight, second_weight)), torch.cat((bias, second_bias))
         self.head = PackedLinear(weight, bias, int8=int8)
         self._layouts: dict[tuple[int, ...], Layout] = {}
+
+    def caches(self, policy: ContextPolicy) -> bool:
+        """Whether it keeps keys and values of what it has read under that policy."""
+        return policy.kind == "cached" or self.fold is not None
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Its reading of a history; `room` is the patches to come at most."""

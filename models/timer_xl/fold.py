@@ -22,11 +22,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from speculation.normalisation import Normalisation
 from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
 from timer_xl.cache import KeyValueCache
 from timer_xl.config import TimerXLConfig
 from timer_xl.linear import PackedLinear
-from timer_xl.model import Normalisation, TimerXL, blocks_of
+from timer_xl.model import TimerXL, blocks_of
 
 
 def can_fold(config: TimerXLConfig) -> bool:

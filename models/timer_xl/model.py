@@ -21,53 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speculation.forecaster import Context
+from speculation.forecaster import Context, Forecaster
 from speculation.history import History
+from speculation.network import Network
+from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotated
 from timer_xl.config import TimerXLConfig
 
-REVIN_EPSILON = 1e-5
 # Beyond it a variance is a collapse or an overflow, not an estimate (exp(10) is 22,000).
 LOG_VARIANCE_BOUND = 10.0
-
-
-class Prediction(NamedTuple):
-    """What a pass emits after each of its positions: RevIN units, float32 or the weights' finer."""
-
-    mean: Tensor
-    """[B, N, C, Q]"""
-    log_variance: Tensor | None
-    """[B, N, C, Q], or None for a model without a variance head"""
-
-
-class Normalisation(NamedTuple):
-    """Mean and deviation of a window, one of each per sample and variate (RevIN)."""
-
-    mean: Tensor
-    """[B, 1, C, 1]"""
-    deviation: Tensor
-    """[B, 1, C, 1]"""
-
-    @classmethod
-    def of(cls, window_BNCP: Tensor, *, revin: bool = True) -> Normalisation:
-        """The statistics of a window; the deviation is the population's, kept above zero.
-
-        For a model without RevIN (`TimerXLConfig.revin`) they are 0 and 1, whatever the window.
-        """
-        if not revin:
-            zeros = torch.zeros_like(window_BNCP[:, :1, :, :1])
-            return cls(zeros, torch.ones_like(zeros))
-        variance, mean = torch.var_mean(window_BNCP, dim=(1, 3), correction=0, keepdim=True)
-        return cls(mean, torch.sqrt(variance + REVIN_EPSILON))
-
-    def apply(self, x_BNCP: Tensor) -> Tensor:
-        """`x` in RevIN units."""
-        return (x_BNCP - self.mean) / self.deviation
-
-    def invert(self, x_BNCP: Tensor) -> Tensor:
-        """`x` in the data's units again."""
-        return torch.addcmul(self.mean, x_BNCP, self.deviation)
 
 
 class Layout(NamedTuple):
@@ -205,12 +168,12 @@ class Block(nn.Module):
         return out
 
 
-class TimerXL(nn.Module):
+class TimerXL(Network):
     """Timer-XL with a mean head and, if configured, a log-variance head."""
 
     def __init__(self, config: TimerXLConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: TimerXLConfig = config
         width_out = config.patches_out * config.patch
         self.embedding = nn.Linear(config.patch, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -219,26 +182,25 @@ class TimerXL(nn.Module):
         self.log_variance_head = nn.Linear(config.d_model, width_out) if config.variance else None
         self._layouts: dict[tuple[object, ...], Layout] = {}
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights."""
-        return self.embedding.weight.dtype
+    def use_dropout(self, probability: float | None) -> None:
+        """Drop out with that probability from now on; None for the architecture's own."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.probability = self.config.dropout if probability is None else probability
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.embedding.weight.device
+    def engine(self, *, int8: bool = False) -> Forecaster:
+        """The model as it decodes, its weights laid out for that: see `timer_xl.engine`."""
+        from timer_xl.engine import Engine
 
-    @property
-    def precision(self) -> torch.dtype:
-        """In what positions, scores and predictions are computed."""
-        return precision_of(self.dtype)
+        return Engine(self, int8=int8)
+
+    def caches(self, policy: ContextPolicy) -> bool:
+        """Whether it keeps keys and values of what it has read under that policy."""
+        return self.engine().caches(policy)
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Its reading of a history, through an engine made of its weights as they are now."""
-        from timer_xl.engine import Engine
-
-        return Engine(self).open(history, policy, room=room)
+        return self.engine().open(history, policy, room=room)
 
     def forward(self, x_BNCP: Tensor, *, last: int | None = None) -> Prediction:
         """What follows each of the last `last` patches of a window (all of them by default).

@@ -11,8 +11,9 @@ from torch import Tensor
 from speculation import Acceptance, ContextPolicy, rollout, speculate
 from speculation.distribution import Outlook
 from speculation.history import History
+from speculation.rereading import SlidingContext
 from timer_xl import Engine, TimerXL
-from timer_xl.context import FoldedContext, SlidingContext
+from timer_xl.context import FoldedContext
 
 Make = Callable[..., TimerXL]
 MakeSeries = Callable[..., Tensor]

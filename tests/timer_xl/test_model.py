@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from timer_xl import Normalisation, TimerXL
+from speculation.normalisation import Normalisation
+from timer_xl import TimerXL
 from timer_xl.model import Dropout
 
 Make = Callable[..., TimerXL]

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from foredraft import documents, files
 from foredraft.errors import ConfigError
-from timer_xl import TimerXLConfig
-from timer_xl import checkpoint as weights
+from speculation import checkpoint as weights
+from speculation import families
+from speculation.forecaster import Architecture
 
 METRICS = "metrics.json"
 ANOTHER = "train or import it again, or give another directory"
@@ -27,7 +28,7 @@ class Model(NamedTuple):
 
     key: str
     path: Path
-    config: TimerXLConfig
+    config: Architecture
     metrics: dict[str, Any]
     """parameters, seconds of training, last validation loss, curve"""
 
@@ -65,13 +66,15 @@ def flaw_of(path: Path) -> str | None:
         return str(error).removesuffix(f": {ANOTHER}")
 
 
-def _config_of(path: Path) -> TimerXLConfig:
+def _config_of(path: Path) -> Architecture:
     file = path / weights.CONFIG
     content = documents.read_json(file, remedy=ANOTHER)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} is no model's configuration (no mapping): {ANOTHER}")
     try:
-        return TimerXLConfig(**content)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{file} is no Timer-XL's configuration ({error}): {ANOTHER}") from error
+        return families.architecture_of(content)
+    except ValueError as error:
+        raise ConfigError(f"{file} is no model's configuration ({error}): {ANOTHER}") from error
 
 
 def _metrics_of(path: Path) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def _metrics_of(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def _flaw_of_weights(file: Path, config: TimerXLConfig) -> str | None:
+def _flaw_of_weights(file: Path, config: Architecture) -> str | None:
     """Whether header and length tell of as many float32 as the architecture has, all of them there.
 
     A safetensors file is the length of its header (8 bytes), the header, and the tensors.

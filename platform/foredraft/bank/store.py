@@ -23,15 +23,15 @@ from uuid import uuid4
 
 import torch
 
-import timer_xl
 from foredraft import data, files, provenance, train
 from foredraft.bank import claims
 from foredraft.bank.model_files import ANOTHER, METRICS, Model, flaw_of, is_whole, open_model
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
-from timer_xl import TimerXL
-from timer_xl import checkpoint as weights
+from speculation import checkpoint as weights
+from speculation import families
+from speculation.network import Network
 
 __all__ = [
     "Kind",
@@ -65,7 +65,8 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     Raises:
         DataError: a stage's data cannot be read.
     """
-    versions = {"timer_xl": timer_xl.VERSION, "data": data.VERSION, "train": train.VERSION}
+    family = families.family_of(training.model.family)
+    versions = {family.name: family.version, "data": data.VERSION, "train": train.VERSION}
     target = None
     if training.target and any(stage.name == "distill" for stage in training.stages):
         target, versions["teacher"] = teacher.digest_of(Path(training.target)), teacher.VERSION
@@ -209,7 +210,7 @@ def _set_aside(directory: Path) -> None:
     print(f"{flaw}; it is set aside as {aside.name} and trained again", file=sys.stderr)
 
 
-def add(model: TimerXL, *, kind: Kind, storage: Path, source: Path) -> Path:
+def add(model: Network, *, kind: Kind, storage: Path, source: Path) -> Path:
     """The directory of a model that was trained elsewhere, keyed by its weights."""
     key = provenance.digest({"config": model.config, "weights": _digest_of(model)})
     directory = storage / f"{kind}s" / key
@@ -304,7 +305,7 @@ def _write_json(path: Path, content: Any) -> None:
     files.atomic_write(path, json.dumps(content, indent=2) + "\n")
 
 
-def _digest_of(model: TimerXL) -> str:
+def _digest_of(model: Network) -> str:
     """SHA-256 of all weights: names, types, shapes and bytes."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -10,8 +10,7 @@ from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, timing
 from foredraft.settings.config import Count, Evaluation, Machine, Missing, Positive, validated
-from speculation import ContextPolicy
-from timer_xl import checkpoint
+from speculation import ContextPolicy, checkpoint
 
 if TYPE_CHECKING:
     from foredraft.judge.bench import BenchPlan, Subject

@@ -27,8 +27,9 @@ from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate
 from foredraft.settings.config import Count, Evaluation, Machine, Positive, Settings, validated
-from speculation import Acceptance, Plan, Speculation, speculate
-from timer_xl import Engine, TimerXL, checkpoint
+from speculation import Acceptance, Plan, Speculation, checkpoint, speculate
+from speculation.forecaster import Forecaster
+from speculation.network import Network
 
 QUANTILES = (0.1, 0.5, 0.9)
 # Series drift, so a scaler is another one only where its unit is: kW for MW is a factor of 1000.
@@ -104,8 +105,8 @@ def _is_whole(plan: Plan) -> bool:
 class Recipe(NamedTuple):
     """A choice of a study, ready to forecast."""
 
-    target: Engine
-    draft: Engine
+    target: Forecaster
+    draft: Forecaster
     acceptance: Acceptance
     evaluation: Evaluation
     plan: Plan | None
@@ -218,7 +219,7 @@ def _read(path: Path) -> _Choice:
     return validated(_Choice, content, source=f"recipe {path}")
 
 
-def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> TimerXL:
+def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> Network:
     """A model of the recipe, which names it from where the recipe itself lies."""
     path = (recipe.parent / place.path).resolve()
     if not files.is_complete(path):

@@ -32,7 +32,9 @@ from foredraft.judge.evaluate import EvaluationWindows, cast
 from foredraft.settings.config import Count, Evaluation, Positive, Settings
 from speculation import Acceptance, ContextPolicy, Plan, Speculation, cost, rollout, speculate
 from speculation.decode import Pair
-from timer_xl import Engine, TimerXL, TimerXLConfig
+from speculation.forecaster import Forecaster
+from speculation.network import Network
+from timer_xl import TimerXL, TimerXLConfig
 
 PRESETS = {
     "t1": TimerXLConfig(n_layers=1, d_model=512, n_heads=8, d_ff=2048),
@@ -95,15 +97,15 @@ class Cell(NamedTuple):
 class Models(NamedTuple):
     """A pair as it decodes, and the target as it was trained."""
 
-    plain: TimerXL
-    target: Engine
-    draft: Engine
+    plain: Network
+    target: Forecaster
+    draft: Forecaster
 
 
 class Subject(NamedTuple):
     """Whom to measure: how a pair is made for a scale, and the contexts that it forecasts."""
 
-    make: Callable[[float | None], tuple[TimerXL, TimerXL]]
+    make: Callable[[float | None], tuple[Network, Network]]
     contexts_WTC: Tensor
 
 
@@ -117,7 +119,7 @@ def random_subject(preset: str, plan: BenchPlan) -> Subject:
         raise ConfigError(f"preset is {preset!r}: one of {', '.join(PRESETS)} would do")
     config = PRESETS[preset]
 
-    def make(scale: float | None) -> tuple[TimerXL, TimerXL]:
+    def make(scale: float | None) -> tuple[Network, Network]:
         torch.manual_seed(0)
         target = TimerXL(config)
         return target, TimerXL(config.scaled(scale or 1.0, patches_out=plan.patches_out))
@@ -180,11 +182,11 @@ def _grid(
 
 
 def _ready(
-    target: TimerXL, draft: TimerXL, *, dtype: str, plan: BenchPlan, device: torch.device
+    target: Network, draft: Network, *, dtype: str, plan: BenchPlan, device: torch.device
 ) -> Models:
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     target, draft = (cast(model, device=device, dtype=kind).eval() for model in (target, draft))
-    return Models(target, Engine(target), Engine(draft, int8=plan.int8))
+    return Models(target, target.engine(), draft.engine(int8=plan.int8))
 
 
 def _run(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) -> _Run:
@@ -236,7 +238,7 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
         "renorm_every": policy.renorm_every,
         "adapt": plan.adapt,
         "draft": {
-            name: getattr(models.draft.config, name)
+            name: getattr(models.draft.config, name, None)
             for name in ("d_model", "n_heads", "d_ff", "n_layers", "num_parameters")
         },
         "acceptance_rate": _acceptance_rate(counted),
@@ -335,7 +337,7 @@ class _Run(NamedTuple):
         return timing.StageSeconds(*(sum(stage) for stage in zip(*rounds, strict=True)))
 
 
-def _reference(model: TimerXL, run: _Run) -> Callable[[int], object]:
+def _reference(model: Network, run: _Run) -> Callable[[int], object]:
     """The common rolling loop on the same contexts: `benchmarks/reference_rolling.py`."""
     if not REFERENCE.is_file():
         raise ConfigError(f"reference needs {REFERENCE}: run it from a checkout of the repository")

@@ -23,14 +23,14 @@ from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.settings.config import Evaluation
 from speculation import Acceptance, cost
 from speculation.decode import Pair
+from speculation.forecaster import Forecaster
 from speculation.rules import acceptance_probability
-from timer_xl import Engine
 
 
 @torch.no_grad()
 def draft_distances(
-    target: Engine,
-    draft: Engine,
+    target: Forecaster,
+    draft: Forecaster,
     windows: EvaluationWindows,
     *,
     lookahead: int,

@@ -18,8 +18,9 @@ from torch import Tensor
 from foredraft import data
 from foredraft.data.spacing import evenly_spaced
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, Plan, Speculation, cost, rollout, speculate
-from timer_xl import Engine, TimerXL, TimerXLConfig
+from speculation import Acceptance, Plan, Speculation, cost, families, rollout, speculate
+from speculation.forecaster import Architecture, Forecaster
+from speculation.network import Network
 
 # A forecast does not depend on how many windows are decoded together, so that many at once; but a
 # rule that adapts chooses a lookahead for the whole batch, and is judged at the batch of its use.
@@ -59,7 +60,7 @@ class PairRow(NamedTuple):
     """mean squared difference between the speculative forecast and the target's own"""
 
 
-def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWindows:
+def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWindows:
     """The windows to judge on: evenly spaced over the split, all of them where none is named.
 
     Raises:
@@ -73,25 +74,27 @@ def draw_windows(evaluation: Evaluation, config: TimerXLConfig) -> EvaluationWin
     return EvaluationWindows(window_WLC[:, : config.context], window_WLC[:, config.context :])
 
 
-def ready(model: TimerXL, evaluation: Evaluation, device: torch.device) -> Engine:
+def ready(model: Network, evaluation: Evaluation, device: torch.device) -> Forecaster:
     """The model as it decodes: of the evaluation's dtype, on the device; it stays as it is."""
     dtype = torch.bfloat16 if evaluation.dtype == "bf16" else torch.float32
-    return Engine(cast(model, device=device, dtype=dtype))
+    return cast(model, device=device, dtype=dtype).engine()
 
 
-def cast(model: TimerXL, *, device: torch.device, dtype: torch.dtype) -> TimerXL:
+def cast(model: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
     """A model of that type on the device; it shares the weights that already are so.
 
     `model.to` would round the caller's own weights, for good.
     """
     with torch.device("meta"):
-        twin = TimerXL(model.config)
+        twin = families.build(model.config)
     weights = {name: x.to(device=device, dtype=dtype) for name, x in model.state_dict().items()}
     twin.load_state_dict(weights, assign=True)
     return twin.train(model.training)
 
 
-def forecast_alone(model: Engine, windows: EvaluationWindows, *, evaluation: Evaluation) -> Tensor:
+def forecast_alone(
+    model: Forecaster, windows: EvaluationWindows, *, evaluation: Evaluation
+) -> Tensor:
     """One model's own forecasts of all windows [W, H, C], on the CPU."""
     parts = [
         rollout(
@@ -112,8 +115,8 @@ def accuracy(forecast_WHC: Tensor, truth_WHC: Tensor) -> Accuracy:
 
 
 def judge_pair(
-    target: Engine,
-    draft: Engine,
+    target: Forecaster,
+    draft: Forecaster,
     rule: Acceptance,
     windows: EvaluationWindows,
     *,

@@ -19,8 +19,9 @@ import torch
 from foredraft.judge import evaluate, timing
 from foredraft.settings.config import Evaluation, Training
 from foredraft.train import EXAMINED, Row
-from speculation import Acceptance, ContextPolicy, cost
-from timer_xl import Engine, TimerXL, checkpoint
+from speculation import Acceptance, ContextPolicy, checkpoint, cost
+from speculation.forecaster import Forecaster
+from speculation.network import Network
 
 # The rule of every figure that names none: distances in RevIN units.
 DEFAULT_TOLERANCE = 0.01
@@ -37,7 +38,7 @@ def default_rule(patches_out: int) -> Acceptance:
 class Bench(NamedTuple):
     """What a draft is examined beside; opened once for a training, where it runs."""
 
-    target: Engine
+    target: Forecaster
     windows: evaluate.EvaluationWindows
     """their truth is not known, and no figure asks for it"""
     alone_WHC: torch.Tensor
@@ -58,7 +59,7 @@ class Examiner:
         """The examiner of a draft's training; None for a target's."""
         return cls(training, Path(training.target)) if training.target else None
 
-    def __call__(self, draft: TimerXL) -> Row:
+    def __call__(self, draft: Network) -> Row:
         """Acceptance rate, accept length and predicted speedup of the draft as it is by now."""
         engine = evaluate.ready(draft, self.evaluation, draft.device)
         self._bench = bench = self._bench or self._open(engine)
@@ -98,7 +99,7 @@ class Examiner:
             missing=last.missing,
         )
 
-    def _open(self, draft: Engine) -> Bench:
+    def _open(self, draft: Forecaster) -> Bench:
         target = evaluate.ready(checkpoint.load(self.target), self.evaluation, draft.device)
         windows = self._windows()
         alone_WHC = evaluate.forecast_alone(target, windows, evaluation=self.evaluation)

@@ -22,8 +22,8 @@ from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
 from foredraft.settings.recipes import RECIPES, recipe
-from speculation import Acceptance
-from timer_xl import Engine, TimerXLConfig, checkpoint
+from speculation import Acceptance, checkpoint
+from speculation.forecaster import Architecture, Forecaster
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -133,7 +133,7 @@ def _draft(
 
 
 def _training(
-    ladder: Ladder, rung: Rung, scale: float, config: TimerXLConfig, *, target: str
+    ladder: Ladder, rung: Rung, scale: float, config: Architecture, *, target: str
 ) -> Training:
     """How one draft of a rung is trained for a target of that architecture and directory."""
     content = {
@@ -150,25 +150,30 @@ def _accepted(path: Path) -> float:
     return float(bank.open_model(path).metrics["acceptance_rate"])
 
 
-def _evaluations(longer: Evaluation, config: TimerXLConfig) -> Iterator[Evaluation]:
+def _evaluations(longer: Evaluation, config: Architecture) -> Iterator[Evaluation]:
     """One patch ahead, and as far as the ladder looks."""
     yield longer.model_copy(update={"horizon": config.patch})
     yield longer
 
 
-def _judged(target: Engine, evaluation: Evaluation) -> Judged:
+def _judged(target: Forecaster, evaluation: Evaluation) -> Judged:
     windows = evaluate.draw_windows(evaluation, target.config)
     alone_WHC = evaluate.forecast_alone(target, windows, evaluation=evaluation)
     return Judged(evaluation, windows, alone_WHC)
 
 
-def _target_row(target: Engine, path: Path, judged: list[Judged]) -> Row:
+def _target_row(target: Forecaster, path: Path, judged: list[Judged]) -> Row:
     errors = [evaluate.accuracy(part.alone_WHC, part.windows.truth_WHC) for part in judged]
     return {"rung": "target", "way": "target", **_model(target, path), **_errors(judged, errors)}
 
 
 def _rung_rows(
-    ladder: Ladder, name: str, target: Engine, draft: Engine, path: Path, judged: list[Judged]
+    ladder: Ladder,
+    name: str,
+    target: Forecaster,
+    draft: Forecaster,
+    path: Path,
+    judged: list[Judged],
 ) -> Iterator[Row]:
     """The rung's draft with its target, then without it."""
     strict = default_rule(draft.config.patches_out)
@@ -209,7 +214,7 @@ def _rung_rows(
 
 
 def _judge(
-    target: Engine, draft: Engine, rule: Acceptance, judged: Judged, *, seed: int
+    target: Forecaster, draft: Forecaster, rule: Acceptance, judged: Judged, *, seed: int
 ) -> evaluate.PairRow:
     return evaluate.judge_pair(
         target,
@@ -222,10 +227,10 @@ def _judge(
     )
 
 
-def _model(model: Engine, path: Path) -> Row:
+def _model(model: Forecaster, path: Path) -> Row:
     """The effective architecture."""
     names = ("d_model", "n_heads", "d_ff", "n_layers", "patches_out")
-    architecture = {name: getattr(model.config, name) for name in names}
+    architecture = {name: getattr(model.config, name, None) for name in names}
     return {"key": path.name, **architecture, "parameters": model.config.num_parameters}
 
 

@@ -23,8 +23,8 @@ from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.settings.config import Evaluation
 from speculation import Acceptance, ContextPolicy, Plan, cost, rollout, speculate
 from speculation.decode import Pair
+from speculation.forecaster import Forecaster
 from speculation.history import alike
-from timer_xl import Engine
 
 # A second of a shared machine is not like the next: medians need some seconds to settle.
 CALIBRATION_REPEATS = 45
@@ -65,8 +65,8 @@ class Timing(NamedTuple):
 
 
 def calibrate(
-    target: Engine,
-    draft: Engine,
+    target: Forecaster,
+    draft: Forecaster,
     windows: EvaluationWindows,
     *,
     lookahead: int,
@@ -102,8 +102,8 @@ class _Calibration:
 
     def __init__(
         self,
-        target: Engine,
-        draft: Engine,
+        target: Forecaster,
+        draft: Forecaster,
         context_BTC: Tensor,
         *,
         lookahead: int,
@@ -149,7 +149,7 @@ class _Calibration:
             tuple(statistics.median(seconds) for seconds in draft_s),
             tuple(statistics.median(seconds) for seconds in verify_s),
         )
-        if self.policy.kind == "sliding" and self.target.fold is None:
+        if not self.target.caches(self.policy):
             return step_median, verifies, drafts, 0.0, 0.0
         step_anchor_s = max(0.0, statistics.median(first_s) - step_median)
         round_anchor_s = max(0.0, statistics.median(anchored_s) - drafts[-1] - verifies[-1])
@@ -216,8 +216,8 @@ def play_round(pair: Pair, count: int) -> StageSeconds:
 
 
 def time_pairs(
-    target: Engine,
-    draft: Engine,
+    target: Forecaster,
+    draft: Forecaster,
     rule: Acceptance,
     windows: EvaluationWindows,
     *,
@@ -295,7 +295,7 @@ def ratio(slow_s: Sequence[float], fast_s: Sequence[float]) -> Ratio:
 
 
 def time_alone(
-    target: Engine, draft: Engine, windows: EvaluationWindows, *, evaluation: Evaluation
+    target: Forecaster, draft: Forecaster, windows: EvaluationWindows, *, evaluation: Evaluation
 ) -> float:
     """Seconds of the target alone over seconds of the draft alone, in turn on the same windows."""
     context_BTC = _contexts(windows, evaluation.batch, target.device)
@@ -337,7 +337,7 @@ def _contexts(windows: EvaluationWindows, size: int, device: torch.device) -> Te
     return windows.context_WTC.repeat(repeats, 1, 1)[:size].to(device)
 
 
-def _rollout(model: Engine, context_BTC: Tensor, evaluation: Evaluation) -> Tensor:
+def _rollout(model: Forecaster, context_BTC: Tensor, evaluation: Evaluation) -> Tensor:
     return rollout(model, context_BTC, horizon=evaluation.horizon, policy=evaluation.policy)
 
 

@@ -26,8 +26,8 @@ from foredraft.search.machines import threads
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.study import OBJECTIVES, Study
 from foredraft.train.journal import Journal
-from speculation import Acceptance, Plan, cost
-from timer_xl import Engine, checkpoint
+from speculation import Acceptance, Plan, checkpoint, cost
+from speculation.forecaster import Forecaster
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
@@ -217,7 +217,7 @@ def judge_on(
 def _counted(
     study: Study,
     evaluation: Evaluation,
-    draft: Engine,
+    draft: Forecaster,
     rule: Acceptance,
     bench: Bench,
     plan: Plan | None,
@@ -235,7 +235,7 @@ def _counted(
     )
 
 
-def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Engine:
+def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Forecaster:
     """A model as it decodes, on this task's share of the machine."""
     share = threads(machine)
     train.use_threads(share.cpus)
@@ -243,6 +243,6 @@ def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Engine:
 
 
 @functools.lru_cache(maxsize=OPEN_MODELS)
-def _opened(path: Path, dtype: str, device: str) -> Engine:
+def _opened(path: Path, dtype: str, device: str) -> Forecaster:
     evaluation = Evaluation(data="", dtype=dtype)  # type: ignore[arg-type]
     return evaluate.ready(checkpoint.load(path), evaluation, torch.device(device))

@@ -17,7 +17,8 @@ from foredraft.search.driver import target_of
 from foredraft.search.trial import ARCHITECTURE
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.settings.study import Study
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import checkpoint, families
+from speculation.forecaster import Architecture
 
 TIMED_STEPS = 3
 Plan = dict[str, Any]
@@ -44,7 +45,7 @@ def of(study: Study, *, storage: Path) -> Plan:
         stand_in = Path(directory)
         if not files.is_complete(path):
             torch.manual_seed(0)  # its answers, of no use but cached, are the same every time
-            checkpoint.save(TimerXL(architecture), stand_in)
+            checkpoint.save(families.build(architecture), stand_in)
         planned = [
             _line(
                 training,
@@ -100,7 +101,7 @@ def _line(
     known = path is not None and bank.is_whole(path)
     return {
         "key": path.name if path else None,
-        **{name: getattr(training.model, name) for name in ARCHITECTURE},
+        **{name: getattr(training.model, name, None) for name in ARCHITECTURE},
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,
@@ -141,7 +142,7 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
     return stage.epochs * _windows(training.model, stage) / rate
 
 
-def _windows(model: TimerXLConfig, stage: Stage) -> int:
+def _windows(model: Architecture, stage: Stage) -> int:
     """Training windows of an epoch."""
     lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
     sets = [data.load(name, missing=stage.missing) for name in stage.sources]

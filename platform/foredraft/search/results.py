@@ -158,7 +158,7 @@ def _references(
         "target": {
             "key": target.key,
             "parameters": target.config.num_parameters,
-            **{name: getattr(target.config, name) for name in ARCHITECTURE},
+            **{name: getattr(target.config, name, None) for name in ARCHITECTURE},
             "mse": accuracy.mse,
             "mae": accuracy.mae,
             "step_s": costs[0].step_s[-1] if costs else None,

@@ -22,7 +22,7 @@ from foredraft.search.machines import HEAD, claims
 from foredraft.search.record import ROW
 from foredraft.settings.config import Evaluation, Training
 from foredraft.settings.study import Study
-from timer_xl import TimerXLConfig
+from speculation.forecaster import Architecture
 
 # Tune refuses a trial that asks for no resource at all.
 COORDINATOR = {"cpu": 0, **HEAD}
@@ -36,7 +36,7 @@ class Job(NamedTuple):
     study: Study
     storage: Path
     target: Path
-    architecture: TimerXLConfig
+    architecture: Architecture
     """of the target"""
     once: Any
     """a handle of `Once`"""
@@ -95,7 +95,7 @@ class Coordinator(tune.Trainable):
             "draft_speedup_alone": prepared.speedup_alone,
             "costs": json.dumps(asdict(prepared.costs)),
             "rule": json.dumps(asdict(rule)),
-            **{name: getattr(training.model, name) for name in ARCHITECTURE},
+            **{name: getattr(training.model, name, None) for name in ARCHITECTURE},
             "parameters": training.model.num_parameters,
         }
 

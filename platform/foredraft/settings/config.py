@@ -10,11 +10,20 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from foredraft.errors import ConfigError
-from speculation import ContextPolicy
-from timer_xl import TimerXLConfig
+from speculation import ContextPolicy, families
+from speculation import forecaster as protocols
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -138,10 +147,35 @@ class Stage(Settings):
         return tuple(self.sources) if self.judge is None else (self.judge,)
 
 
+def _architecture(content: Any) -> protocols.Architecture:
+    """An architecture as it is given, or by its fields and the name of its family."""
+    name, fields = families.DEFAULT, content
+    if isinstance(content, Mapping):
+        fields = dict(content)
+        name = fields.pop("family", name)
+    elif hasattr(content, "family"):
+        name = content.family
+    return TypeAdapter(families.family_of(name).architecture).validate_python(fields)
+
+
+def _plain(architecture: protocols.Architecture) -> dict[str, Any]:
+    """An architecture by its fields; its family is named where it is not the first one."""
+    fields = families.fields_of(architecture)
+    if architecture.family == families.DEFAULT:
+        return fields
+    return {"family": architecture.family, **fields}
+
+
+Architecture = Annotated[
+    protocols.Architecture, PlainValidator(_architecture), PlainSerializer(_plain)
+]
+"""Of any family, which `family` names; without it the first one is meant (`families.DEFAULT`)."""
+
+
 class Training(Settings):
     """A model and the stages that train it: a target, or one draft."""
 
-    model: TimerXLConfig
+    model: Architecture
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     target: str | None = None
     """directory of the trained target that a draft is for: it teaches in `distill`, and the draft

@@ -32,7 +32,7 @@ from foredraft.settings.config import (
 )
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
 from speculation import Acceptance, ContextPolicy
-from timer_xl import TimerXLConfig
+from speculation.forecaster import Architecture
 
 OBJECTIVES = {
     "acceptance_rate": "max",
@@ -238,7 +238,7 @@ class Study(Settings):
         return self.evaluation.model_copy(update={"policy": self.policy(settings)})
 
     def draft_training(
-        self, target: TimerXLConfig, settings: dict[str, Any], *, path: Path
+        self, target: Architecture, settings: dict[str, Any], *, path: Path
     ) -> Training:
         """The training of the draft of one trial's settings; the target's directory is `path`."""
         plan = self.draft
@@ -253,7 +253,7 @@ class Study(Settings):
             dtype=plan.dtype,
         )
 
-    def drafts_of(self, target: TimerXLConfig, *, path: Path) -> list[Training]:
+    def drafts_of(self, target: Architecture, *, path: Path) -> list[Training]:
         """Every distinct training of a draft that a trial may ask for, smallest model first.
 
         Raises:
@@ -279,7 +279,7 @@ class Study(Settings):
             only=DRAFT_DIMENSIONS,
         )
 
-    def check_target(self, target: TimerXLConfig) -> None:
+    def check_target(self, target: Architecture) -> None:
         """Nothing, where this study can be run on a target of that architecture.
 
         Raises:

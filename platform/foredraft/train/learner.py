@@ -27,8 +27,9 @@ from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.train.needs import Datasets
 from foredraft.train.runs import Row, Run, State
 from foredraft.train.stopwatch import Stopwatch
-from timer_xl import TimerXL, checkpoint
-from timer_xl.model import Dropout, Prediction
+from speculation import checkpoint
+from speculation.network import Network
+from speculation.normalisation import Prediction
 
 
 class Diverged(Stopped):
@@ -39,11 +40,11 @@ class Learner:
     """One stage: the model, its optimiser and schedule, and where in the stage they are."""
 
     def __init__(
-        self, training: Training, index: int, model: TimerXL, run: Run, *, sets: Datasets
+        self, training: Training, index: int, model: Network, run: Run, *, sets: Datasets
     ) -> None:
         self.training, self.index, self.run = training, index, run
         self.stage = stage = training.stages[index]
-        _use_dropout(model, training.model.dropout if stage.dropout is None else stage.dropout)
+        model.use_dropout(stage.dropout)
         self.model = model
         self.wrapped = run.wrap(model)
         if training.compile:
@@ -229,13 +230,6 @@ class Learner:
             torch.cuda.set_rng_state(random["cuda"].cpu(), self.run.device)
         self.best, self.best_loss = state["best"], state["best_loss"]
         self.epochs_done, self.stale = state["epochs_done"], state["stale"]
-
-
-def _use_dropout(model: TimerXL, probability: float) -> None:
-    """Set the dropout of every layer: a stage may have its own."""
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.probability = probability
 
 
 def _teacher(training: Training, run: Run) -> Teacher:

@@ -27,7 +27,8 @@ from foredraft import data
 from foredraft.data.spacing import evenly_spaced
 from foredraft.settings.config import Stage
 from foredraft.train import needs, teacher
-from timer_xl import Normalisation, TimerXL, TimerXLConfig
+from speculation.forecaster import Architecture
+from speculation.network import Network
 
 
 class Draw(NamedTuple):
@@ -55,11 +56,11 @@ class Lesson(NamedTuple):
     """Contexts, and what should follow each of their last M patches."""
 
     x_BNCP: Tensor
-    """RevIN units"""
+    """in the units of the model"""
     y_BMCQ: Tensor
-    """RevIN units"""
+    """in the units of the model"""
     unit_B1C1: Tensor
-    """the length of a RevIN unit in the units in which errors count: those of the standardised
+    """the length of such a unit in the units in which errors count: those of the standardised
     data for what was observed; in distillation 1, as acceptance counts them"""
 
 
@@ -81,7 +82,7 @@ class Source(NamedTuple):
 class Teacher(NamedTuple):
     """A target that answers, and the digest of what it is."""
 
-    target: TimerXL
+    target: Network
     digest: str
     """of its weights"""
     name: str
@@ -94,7 +95,7 @@ class Lessons:
     def __init__(
         self,
         stage: Stage,
-        config: TimerXLConfig,
+        config: Architecture,
         sets: needs.Datasets,
         *,
         split: str,
@@ -195,7 +196,7 @@ class Lessons:
         patch, config = self.config.patch, self.config
         x_BNCP = window_BTC[:, : config.context].unflatten(1, (-1, patch)).transpose(2, 3)
         y_BNCQ = window_BTC[:, patch:].unfold(1, config.patches_out * patch, patch)
-        normalisation = Normalisation.of(x_BNCP, revin=self.config.revin)
+        normalisation = self.config.normalisation(x_BNCP)
         return Lesson(
             normalisation.apply(x_BNCP), normalisation.apply(y_BNCQ), normalisation.deviation
         )
@@ -205,7 +206,7 @@ class Lessons:
         size = self.config.context_patches
         x_BNCP = window_BTC[:, : self.config.context]
         x_BNCP = x_BNCP.unflatten(1, (-1, self.config.patch)).transpose(2, 3)
-        normalisation = Normalisation.of(x_BNCP, revin=self.config.revin)
+        normalisation = self.config.normalisation(x_BNCP)
         x_BNCP, unit = normalisation.apply(x_BNCP), torch.ones_like(normalisation.deviation)
         if ahead is None:
             return Lesson(x_BNCP, answers_BFCP[:, :size], unit)
@@ -216,7 +217,7 @@ class Lessons:
         # `sliding` anchors its window at every patch, `cached` every `renorm_every` patches.
         every = 1 if self.stage.policy.kind == "sliding" else self.stage.policy.renorm_every
         anchor = ahead - ahead % every if every else 0
-        again = Normalisation.of(history_BNCP[:, anchor : anchor + size], revin=self.config.revin)
+        again = self.config.normalisation(history_BNCP[:, anchor : anchor + size])
         return Lesson(
             again.apply(history_BNCP[:, anchor:]),
             again.apply(next_BKCP).transpose(1, 2).flatten(2)[:, None],
@@ -252,7 +253,7 @@ class Lessons:
         return torch.cat(orders)[:wanted]
 
 
-def _kinds(stage: Stage, config: TimerXLConfig) -> dict[int | None, float]:
+def _kinds(stage: Stage, config: Architecture) -> dict[int | None, float]:
     """Kinds of context that are learnt from (`Draw.ahead`), each with its share of steps."""
     if stage.rollouts is None or stage.rolled is None:
         return {None: 1.0}

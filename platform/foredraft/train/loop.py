@@ -1,4 +1,4 @@
-"""Training a Timer-XL, target or draft: one loop, whatever the stage and however many workers.
+"""Training a model, target or draft: one loop, whatever the stage and however many workers.
 
     trained = train(RECIPES["etth1"](), run=LocalRun(Path("runs/training/etth1")))
 
@@ -33,7 +33,8 @@ from foredraft.train.runs import (
     use_threads,
     uses_gpu,
 )
-from timer_xl import TimerXL, checkpoint
+from speculation import checkpoint, families
+from speculation.network import Network
 
 __all__ = [
     "Begun",
@@ -63,7 +64,7 @@ weights: loop, lessons, losses, optimiser, schedule. Every model is then trained
 
 Log = Callable[[Row], None]
 """Called after every epoch with its row of the training curve."""
-Examine = Callable[[TimerXL], Row]
+Examine = Callable[[Network], Row]
 """Called after every epoch with the draft; gives what it is worth to its target by now."""
 EXAMINED = ("acceptance_rate", "accept_length", "predicted_speedup")
 """The figures of an `Examine`."""
@@ -78,7 +79,7 @@ SCALARS = {
 class Trained(NamedTuple):
     """A trained model and how it came about."""
 
-    model: TimerXL
+    model: Network
     """the best weights of the last stage, on the CPU, ready for inference"""
     curve: list[Row]
     """one row per stage and epoch"""
@@ -119,7 +120,7 @@ def train(
     """
     sets = checked(training, workers=run.world_size)
     torch.manual_seed(training.seed)
-    model = TimerXL(training.model).to(run.device)
+    model = families.build(training.model).to(run.device)
     curve: list[Row] = []
     if begun:
         model.load_state_dict(checkpoint.load(begun.weights).state_dict())
@@ -207,7 +208,7 @@ def on_workers(
     assert result.checkpoint is not None, "a training has at least one epoch, and each reports one"
     with result.checkpoint.as_directory() as directory:
         state = torch.load(Path(directory) / FILE, map_location="cpu", weights_only=True)
-    model = TimerXL(training.model)
+    model = families.build(training.model)
     model.load_state_dict(state["best"])
     return Trained(model.eval(), state["curve"])
 

@@ -2,8 +2,8 @@
 
     loss = LOSSES["nll"](prediction, lesson)
 
-Errors count in the unit of the lesson (`foredraft.train.lessons.Lesson`); likelihoods in RevIN
-units.
+Errors count in the unit of the lesson (`foredraft.train.lessons.Lesson`); likelihoods in the
+model's own units.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foredraft.train.lessons import Lesson
-from timer_xl.model import Prediction
+from speculation.normalisation import Prediction
 
 # A variance below this is taken for this: what is below the rounding of bf16 means cannot be known.
 VARIANCE_FLOOR = 1e-4

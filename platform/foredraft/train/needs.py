@@ -14,7 +14,7 @@ import itertools
 from foredraft import data
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Stage, Training
-from timer_xl import TimerXLConfig
+from speculation.forecaster import Architecture
 
 Datasets = dict[str, data.Dataset]
 """By name or path, as the stage has them."""
@@ -51,7 +51,7 @@ def checked(training: Training, *, workers: int) -> list[Datasets]:
     return opened
 
 
-def windows(dataset: data.Dataset, split: str, model: TimerXLConfig) -> data.Windows:
+def windows(dataset: data.Dataset, split: str, model: Architecture) -> data.Windows:
     """Every window of a split that a model can learn from: its context, and what it emits next.
 
     Raises:

@@ -20,7 +20,7 @@ from torch import nn
 from foredraft.errors import ConfigError
 from foredraft.files import atomic_file
 from foredraft.settings.config import Machine
-from timer_xl import TimerXL
+from speculation.network import Network
 
 State = dict[str, Any]
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ class Run(Protocol):
     world_size: int
     device: torch.device
 
-    def wrap(self, model: TimerXL) -> nn.Module:
+    def wrap(self, model: Network) -> nn.Module:
         """The module to call while training."""
 
     def resume(self) -> State | None:
@@ -58,7 +58,7 @@ class LocalRun:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
 
-    def wrap(self, model: TimerXL) -> nn.Module:
+    def wrap(self, model: Network) -> nn.Module:
         """The model itself."""
         return model
 
@@ -100,7 +100,7 @@ class RayRun:
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
 
-    def wrap(self, model: TimerXL) -> nn.Module:
+    def wrap(self, model: Network) -> nn.Module:
         """The model under DistributedDataParallel where there are several workers."""
         wrapped: nn.Module = self.train.torch.prepare_model(model)
         return wrapped

@@ -6,7 +6,7 @@
     answers.patches(index_B)        # after every prefix of a window, then its rollout
 
 The answers about one window are what the target says after each proper prefix of its context, then
-the patches of its own rollout. They are kept in the window's own RevIN units as float16, off by at
+the patches of its own rollout. They are kept in the window's own units as float16, off by at
 most a two-thousandth of themselves, in a folder named by a digest of all that they depend on. What
 float16 cannot hold, beyond 65,504 units, is no answer to learn from: such a target is refused.
 
@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import timer_xl
 from foredraft import data, files, provenance
 from foredraft.data.registry import cache_folder
 from foredraft.errors import ConfigError
-from speculation import ContextPolicy, rollout
-from timer_xl import Engine, Normalisation, TimerXL, TimerXLConfig, checkpoint
+from speculation import ContextPolicy, checkpoint, families, rollout
+from speculation.forecaster import Architecture, Forecaster
+from speculation.network import Network
 
 # The answers do not depend on how many windows are asked about together.
 BATCH = 64
@@ -62,12 +62,12 @@ class Answers:
             self.answers_WFCP = torch.from_numpy(np.load(path, mmap_mode="r"))
 
     def patches(self, index_B: Tensor) -> Tensor:
-        """The answers [B, F, C, P] about those windows, float32, in RevIN units of the windows."""
+        """The answers [B, F, C, P] about those windows, float32, in the units of the windows."""
         return self.answers_WFCP[index_B].float()
 
 
 def ask(
-    target: TimerXL,
+    target: Network,
     windows: data.Windows,
     *,
     variates_WV: Tensor | None,
@@ -96,7 +96,7 @@ def ask(
         "source": source,
         "starts": windows.starts_W.tolist(),
         "variates": None if variates_WV is None else variates_WV.tolist(),
-        "versions": [timer_xl.VERSION, data.VERSION, VERSION],
+        "versions": [families.family_of(target.config.family).version, data.VERSION, VERSION],
     }
     folder = cache_folder() / "answers" / provenance.digest(facts)
     if files.is_complete(folder):
@@ -127,7 +127,7 @@ def digest_of(target: Path) -> str:
 
 
 def _shape(
-    config: TimerXLConfig, windows: data.Windows, variates_WV: Tensor | None, *, ahead: int
+    config: Architecture, windows: data.Windows, variates_WV: Tensor | None, *, ahead: int
 ) -> tuple[int, int, int, int]:
     variates = windows.values_TC.shape[1] if variates_WV is None else variates_WV.shape[1]
     return len(windows), config.context_patches - 1 + ahead, variates, config.patch
@@ -151,7 +151,7 @@ def _announce(shape: tuple[int, int, int, int], *, folder: Path) -> None:
 
 def _write(
     path: Path,
-    target: TimerXL,
+    target: Network,
     windows: data.Windows,
     variates_WV: Tensor | None,
     *,
@@ -159,7 +159,7 @@ def _write(
     asking: Asking,
     about: str,
 ) -> None:
-    engine = Engine(target)
+    engine = target.eval().engine()
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_2_0(file, header)
@@ -167,7 +167,7 @@ def _write(
             variates_BV = None if variates_WV is None else variates_WV[index_B]
             window_BTC = windows.batch(index_B, variates=variates_BV)
             context_BTC = window_BTC[:, : target.config.context].to(target.device)
-            answers_BFCP = _answer(engine, context_BTC, asking=asking).cpu().half()
+            answers_BFCP = _answer(target, engine, context_BTC, asking=asking).cpu().half()
             _refuse_endless(answers_BFCP, windows.starts_W[index_B], about=about)
             file.write(answers_BFCP.numpy().astype("<f2").tobytes())
 
@@ -185,12 +185,12 @@ def _refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> No
 
 
 @torch.no_grad()
-def _answer(target: Engine, context_BTC: Tensor, *, asking: Asking) -> Tensor:
-    """What follows each proper prefix, then the rollout: [B, N - 1 + ahead, C, P], RevIN units."""
+def _answer(target: Network, engine: Forecaster, context_BTC: Tensor, *, asking: Asking) -> Tensor:
+    """What follows each proper prefix, then the rollout: [B, N - 1 + ahead, C, P], normalised."""
     patch = target.config.patch
     x_BNCP = context_BTC.unflatten(1, (-1, patch)).transpose(2, 3)
-    normalisation = Normalisation.of(x_BNCP, revin=target.config.revin)
+    normalisation = target.config.normalisation(x_BNCP)
     after_BNCP = target(normalisation.apply(x_BNCP)).mean
-    rolled_BTC = rollout(target, context_BTC, horizon=asking.ahead * patch, policy=asking.policy)
+    rolled_BTC = rollout(engine, context_BTC, horizon=asking.ahead * patch, policy=asking.policy)
     rolled_BFCP = normalisation.apply(rolled_BTC.unflatten(1, (-1, patch)).transpose(2, 3))
     return torch.cat((after_BNCP[:, :-1], rolled_BFCP), dim=1)

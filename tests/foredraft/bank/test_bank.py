@@ -178,7 +178,7 @@ WEIGHTS = "model.safetensors"
         ("config.json", None, "config.json is missing"),
         ("config.json", b"", "config.json is empty"),
         ("config.json", b'{"patch": 4', "config.json is no whole JSON"),
-        ("config.json", b'{"patches": 4}', "config.json is no Timer-XL's configuration"),
+        ("config.json", b'{"patches": 4}', "config.json is no model's configuration"),
         ("metrics.json", None, "metrics.json is missing"),
         ("metrics.json", b"", "metrics.json is empty"),
         ("metrics.json", b"[]", "metrics.json holds no metrics"),

@@ -18,7 +18,8 @@ from foredraft.settings.config import Stage
 from foredraft.train import teacher
 from foredraft.train.lessons import Lessons, Teacher, shared_out
 from speculation import ContextPolicy, rollout
-from timer_xl import Normalisation, TimerXL, TimerXLConfig
+from speculation.normalisation import Normalisation
+from timer_xl import TimerXL, TimerXLConfig
 
 NARROW, WIDE = "synthetic-etth:rows=1200", "synthetic-load:rows=1200,variates=9"
 MODEL = TimerXLConfig(patch=12, context=48, d_model=16, n_heads=2, d_ff=32, dropout=0.0)

@@ -26,8 +26,9 @@ from foredraft.settings.config import Stage, Training
 from foredraft.train import losses
 from foredraft.train.learner import Learner
 from foredraft.train.lessons import Lesson
+from speculation.normalisation import REVIN_EPSILON, Prediction
 from timer_xl import TimerXL, TimerXLConfig
-from timer_xl.model import REVIN_EPSILON, Dropout, Prediction
+from timer_xl.model import Dropout
 
 ROWS, VARIATES = 400, 2
 TRAIN, VALIDATION, TEST = (0, 280), (280, 320), (320, 400)

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from foredraft.errors import ConfigError
 from speculation import ContextPolicy, families
@@ -155,7 +156,22 @@ def _architecture(content: Any) -> protocols.Architecture:
         name = fields.pop("family", name)
     elif hasattr(content, "family"):
         name = content.family
-    return TypeAdapter(families.family_of(name).architecture).validate_python(fields)
+    kind: type[Any] = families.family_of(name).architecture
+    if isinstance(fields, dict):
+        _refuse_unknown(fields, kind)
+    return TypeAdapter(kind).validate_python(fields)
+
+
+def _refuse_unknown(fields: Mapping[str, Any], kind: type[Any]) -> None:
+    """Nothing; raises at a field that a dataclass does not have, which pydantic would pass over."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    unknown: list[InitErrorDetails] = [
+        {"type": "unexpected_keyword_argument", "loc": (name,), "input": value}
+        for name, value in fields.items()
+        if name not in known
+    ]
+    if unknown:
+        raise ValidationError.from_exception_data(kind.__name__, unknown)
 
 
 def _plain(architecture: protocols.Architecture) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A toy family: what a second one needs at least."""

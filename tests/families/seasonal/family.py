@@ -1,0 +1,67 @@
+"""A seasonal-naive forecaster with a linear head: the last patch again, and what that lacks.
+
+It reads in units of its own, has no engine, no cache and no file format: all of those are general.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from speculation import InvalidInput
+from speculation.families import Family, register
+from speculation.network import Network
+from speculation.normalisation import Normalisation, Prediction
+
+
+@dataclass(frozen=True)
+class SeasonalConfig:
+    family: ClassVar[str] = "seasonal"
+    units: ClassVar[str] = "mean absolute deviation"
+    variance: ClassVar[bool] = False
+
+    patch: int = 8
+    context: int = 32
+    width: int = 16
+    patches_out: int = 1
+
+    @property
+    def context_patches(self) -> int:
+        return self.context // self.patch
+
+    @property
+    def num_parameters(self) -> int:
+        return (self.patch + 1 + self.patches_out * self.patch) * self.width
+
+    def scaled(
+        self, scale: float, *, patches_out: int = 1, variance: bool = False
+    ) -> SeasonalConfig:
+        if variance:
+            raise InvalidInput("variance is true: a seasonal model has no such head")
+        width = max(1, round(scale * self.width))
+        return dataclasses.replace(self, width=width, patches_out=patches_out)
+
+    def normalisation(self, window_BNCP: Tensor) -> Normalisation:
+        mean = window_BNCP.mean((1, 3), keepdim=True)
+        return Normalisation(mean, (window_BNCP - mean).abs().mean((1, 3), keepdim=True) + 1e-3)
+
+
+class Seasonal(Network):
+    def __init__(self, config: SeasonalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.narrow = nn.Linear(config.patch, config.width)
+        self.head = nn.Linear(config.width, config.patches_out * config.patch, bias=False)
+
+    def forward(self, x_BNCP: Tensor, *, last: int | None = None) -> Prediction:
+        x_BNCP = x_BNCP[:, -(last or x_BNCP.shape[1]) :].to(self.dtype)
+        again = x_BNCP.repeat(1, 1, 1, self.config.patches_out)
+        lacking = self.head(torch.relu(self.narrow(x_BNCP)))
+        return Prediction((again + lacking).to(self.precision), None)
+
+
+FAMILY = register(Family("seasonal", 1, SeasonalConfig, Seasonal))

@@ -5,16 +5,19 @@ from speculation.decode import Speculation, rollout, speculate
 from speculation.errors import InvalidInput
 from speculation.plan import Plan
 from speculation.policy import ContextPolicy
-from speculation.rules import Acceptance, acceptance_probability
+from speculation.rules import Acceptance, Gaussian, Lossless, Tolerance, rule_from
 
 __all__ = [
     "Acceptance",
     "ContextPolicy",
+    "Gaussian",
     "InvalidInput",
+    "Lossless",
     "Plan",
     "Speculation",
-    "acceptance_probability",
+    "Tolerance",
     "cost",
     "rollout",
+    "rule_from",
     "speculate",
 ]

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from speculation.distribution import Gaussian, Outlook
+from speculation.distribution import Normal, Outlook
 from speculation.errors import InvalidInput
 from speculation.forecaster import Forecaster
 from speculation.history import History, Place, alike, earlier, lowest
 from speculation.plan import Lookahead, Plan
 from speculation.policy import ContextPolicy
-from speculation.rules import Acceptance, judge
+from speculation.rules import Acceptance
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def speculate(
     """
     patches = _num_patches(target, context_BTC, horizon)
     chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
-    if chooser and acceptance.propose == "mean" and not chooser.choose(chooser.room_B):
+    if chooser and acceptance.needs != "samples" and not chooser.choose(chooser.room_B):
         return _alone(target, context_BTC, horizon=horizon, policy=policy, acceptance=acceptance)
     pair = Pair(
         target,
@@ -218,7 +218,7 @@ class Pair:
             _precise(context_BTC, target, draft),
             patch=target.config.patch,
             room=room,
-            keep_proposals=cached and acceptance.emit == "target",
+            keep_proposals=cached and not acceptance.emits_draft,
         )
         self.judging = target.open(self.history, self.policy, room=room)
         self.drafting = draft.open(self.history, self.policy, room=room)
@@ -234,7 +234,7 @@ class Pair:
         room_B = torch.as_tensor(_room(self.history.emitted_B, self.patches, self.policy))
         return (room_B - 1).clamp_max(self.acceptance.lookahead)
 
-    def propose(self, count: int) -> tuple[Tensor, Gaussian]:
+    def propose(self, count: int) -> tuple[Tensor, Normal]:
         """The draft's next `count` patches [B, count, C, P], and what they were drawn from."""
         history, patches_out = self.history, self.draft.config.patches_out
         batch, _, variates, patch = history.read_BNCP.shape
@@ -243,28 +243,27 @@ class Pair:
         for ahead in range(0, count, patches_out):
             take = min(patches_out, count - ahead)
             outlook = self.drafting.predict(ahead=ahead, last=1)
-            drafted = outlook.gaussian(self.acceptance.sigma).part(slice(take))
-            sampled = self.acceptance.propose == "sample"
+            drafted = self.acceptance.normal(outlook).part(slice(take))
+            sampled = self.acceptance.needs == "samples"
             proposal = drafted.sample(self.generator) if sampled else drafted.mean
             history.write_ahead(proposal, ahead=ahead)
             proposals.append(proposal)
             means.append(drafted.mean)
             deviations.append(drafted.deviation)
-        return torch.cat(proposals, 1), Gaussian(torch.cat(means, 1), torch.cat(deviations, 1))
+        return torch.cat(proposals, 1), Normal(torch.cat(means, 1), torch.cat(deviations, 1))
 
     def verify(self, proposed: int) -> Outlook:
         """What the target expects after every prefix of the proposals, in one pass."""
         return self.judging.predict(ahead=proposed, last=proposed + 1)
 
     def accept(
-        self, proposal_BKCP: Tensor, drafted: Gaussian, outlook: Outlook, *, limit_B: Tensor
+        self, proposal_BKCP: Tensor, drafted: Normal, outlook: Outlook, *, limit_B: Tensor
     ) -> Tensor:
         """Patches accepted per sample, on the host; they and the next one are in the history."""
-        verdict = judge(
-            self.acceptance,
+        verdict = self.acceptance.verdict(
             proposal_BKCP,
             draft=drafted,
-            target=outlook.gaussian(self.acceptance.sigma),
+            target=self.acceptance.normal(outlook),
             unit_BMC1=outlook.unit,
             limit_B=limit_B.to(proposal_BKCP.device, non_blocking=True),
             same_deviation=self.same_deviation,

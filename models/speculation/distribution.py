@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Gaussian(NamedTuple):
+class Normal(NamedTuple):
     """Independent normal distributions, one per time step."""
 
     mean: Tensor
@@ -19,9 +19,9 @@ class Gaussian(NamedTuple):
     deviation: Tensor
     """standard deviation, shaped as `mean`"""
 
-    def part(self, positions: slice) -> Gaussian:
+    def part(self, positions: slice) -> Normal:
         """The distributions of some of the positions."""
-        return Gaussian(self.mean[:, positions], self.deviation[:, positions])
+        return Normal(self.mean[:, positions], self.deviation[:, positions])
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw, shaped as `mean`."""
@@ -45,10 +45,10 @@ class Outlook(NamedTuple):
     unit: Tensor
     """[B, 1 or M, C, 1], the length of one RevIN unit; 1 for a model without RevIN"""
 
-    def gaussian(self, sigma: float | None) -> Gaussian:
+    def normal(self, sigma: float = 1.0) -> Normal:
         """The distribution: the model's variance where it has one, `sigma` units elsewhere."""
         if self.log_variance is None:
-            deviation = self.unit * (1.0 if sigma is None else sigma)
+            deviation = self.unit * sigma
         else:
             deviation = self.unit * torch.exp(0.5 * self.log_variance)
-        return Gaussian(self.mean, deviation.expand_as(self.mean))
+        return Normal(self.mean, deviation.expand_as(self.mean))

@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, ContextPolicy, Speculation, rollout, speculate
+from speculation import (
+    Acceptance,
+    ContextPolicy,
+    Gaussian,
+    Lossless,
+    Speculation,
+    Tolerance,
+    rollout,
+    speculate,
+)
 from speculation.cost import PassCosts, speculation_seconds
 from timer_xl import Engine, TimerXL
 
@@ -73,7 +82,7 @@ class Naive:
         patches, done, anchor, rounds = -(-horizon // self.patch), 0, 0, 0
         every, tolerance = self.policy.renorm_every, self.rule.mse_tol or 0.0
         # What is read is what was emitted, but where the keys of accepted proposals are kept.
-        keeps = self.policy.kind == "cached" and self.rule.emit == "target"
+        keeps = self.policy.kind == "cached" and not self.rule.emits_draft
         read = emitted = context_TC
         while done < patches:
             if every and done and done % every == 0:
@@ -89,7 +98,7 @@ class Naive:
                     break
                 accepted += 1
             means = [mean for mean, _ in verified]
-            kept = proposals if self.rule.emit == "draft" else means
+            kept = proposals if self.rule.emits_draft else means
             emitted = torch.cat((emitted, *kept[:accepted], means[accepted]))
             read = torch.cat((read, *proposals[:accepted], means[accepted])) if keeps else emitted
             done, rounds = done + accepted + 1, rounds + 1
@@ -141,7 +150,7 @@ def splitting_tolerance(pair: Pair, shape: Shape, policy: ContextPolicy) -> floa
     """The mse_tol at which about half of what is proposed is accepted, by bisection."""
     low, high = -3.0, 1.0
     for _ in range(7):
-        rule = Acceptance("tolerance", lookahead=shape.lookahead, mse_tol=10 ** ((low + high) / 2))
+        rule = Tolerance(lookahead=shape.lookahead, mse_tol=10 ** ((low + high) / 2))
         speculation = speculate(*pair, horizon=shape.horizon, acceptance=rule, policy=policy)
         if speculation.acceptance_rate < 0.5:
             low = (low + high) / 2
@@ -177,7 +186,7 @@ def test_a_draft_that_is_the_target_is_accepted_whole(
     if shape.patches_out > 1:
         shape = shape._replace(patches_out=1)
     target, _, context = make_pair(shape)
-    rule = Acceptance("tolerance", lookahead=shape.lookahead, mse_tol=1e-4, emit=emit)
+    rule = Tolerance(lookahead=shape.lookahead, mse_tol=1e-4, emit=emit)
     speculation = speculate(
         target, target, context, horizon=shape.horizon, acceptance=rule, policy=policy
     )
@@ -194,7 +203,7 @@ def test_a_draft_that_is_never_accepted_changes_nothing(
     make_pair: Callable[..., Pair], shape: Shape, policy: ContextPolicy, emit: Any
 ) -> None:
     pair = make_pair(shape)
-    rule = Acceptance("tolerance", lookahead=shape.lookahead, mse_tol=0.0, emit=emit)
+    rule = Tolerance(lookahead=shape.lookahead, mse_tol=0.0, emit=emit)
     speculation = speculate(*pair, horizon=shape.horizon, acceptance=rule, policy=policy)
     alone = rollout(pair.target, pair.context, horizon=shape.horizon, policy=policy)
     patches = -(-shape.horizon // 8)
@@ -215,7 +224,7 @@ def test_a_batch_is_decoded_as_each_sample_alone_without_a_cache(
     pair = make_pair(shape)
     patches = -(-shape.horizon // 8)
     mse_tol = splitting_tolerance(pair, shape, policy) if patches > 1 else 0.1
-    rule = Acceptance("tolerance", lookahead=shape.lookahead, mse_tol=mse_tol, emit=emit)
+    rule = Tolerance(lookahead=shape.lookahead, mse_tol=mse_tol, emit=emit)
     ours = speculate(*pair, horizon=shape.horizon, acceptance=rule, policy=policy)
     naive = Naive(pair.target, pair.draft, rule, policy)
     forecast = torch.stack([naive.forecast(row, horizon=shape.horizon) for row in pair.context])
@@ -246,7 +255,7 @@ def test_samples_that_accept_unequally_do_not_influence_each_other(
         return speculate(target, draft, context[rows], horizon=69, acceptance=rule, policy=policy)
 
     for factor in (1.0, 0.9, 1.1, 0.8):
-        rule = Acceptance("tolerance", lookahead=4, mse_tol=factor * half, emit=emit)
+        rule = Tolerance(lookahead=4, mse_tol=factor * half, emit=emit)
         alone = [decode(everyone[row : row + 1]) for row in everyone]
         if len({tuple(one.accept_lengths.tolist()) for one in alone}) > 1:
             break
@@ -271,7 +280,7 @@ def test_a_one_pass_draft_may_look_further_ahead_than_its_context_is_long(
 ) -> None:
     """Under `cached` one sample then lacks more keys than another has patches."""
     target, draft = make_model(), make_model(seed=6, n_layers=1, patches_out=7)
-    rule = Acceptance("tolerance", lookahead=7, mse_tol=1.22, emit=emit)
+    rule = Tolerance(lookahead=7, mse_tol=1.22, emit=emit)
 
     def decode(rows: Tensor) -> Speculation:
         return speculate(
@@ -296,7 +305,7 @@ def test_what_is_emitted_for_an_accepted_patch_is_the_targets_mean_or_the_drafts
         speculate(
             *pair,
             horizon=16,
-            acceptance=Acceptance("tolerance", lookahead=1, mse_tol=1e6, emit=emit),
+            acceptance=Tolerance(lookahead=1, mse_tol=1e6, emit=emit),
             policy=policy,
         ).forecast_BTC
         for emit in ("target", "draft")
@@ -312,11 +321,11 @@ def test_what_is_emitted_for_an_accepted_patch_is_the_targets_mean_or_the_drafts
 
 
 RULES = {
-    "tolerance": Acceptance("tolerance", mse_tol=0.1, lookahead=3),
-    "gaussian_mean": Acceptance("gaussian", sigma=0.4, bias=1.0, lookahead=3),
-    "gaussian_sample": Acceptance("gaussian", sigma=0.8, bias=2.0, lookahead=3, **SAMPLING),
-    "quorum": Acceptance("gaussian", sigma=0.3, bias=1.0, lookahead=3, scope="variate", quorum=0.5),
-    "lossless": Acceptance("lossless", sigma=0.8, lookahead=3, **SAMPLING),
+    "tolerance": Tolerance(mse_tol=0.1, lookahead=3),
+    "gaussian_mean": Gaussian(sigma=0.4, bias=1.0, lookahead=3),
+    "gaussian_sample": Gaussian(sigma=0.8, bias=2.0, lookahead=3, **SAMPLING),
+    "quorum": Gaussian(sigma=0.3, bias=1.0, lookahead=3, scope="variate", quorum=0.5),
+    "lossless": Lossless(sigma=0.8, lookahead=3),
 }
 per_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -367,7 +376,7 @@ def test_a_seed_fixes_the_forecast(
         ).forecast_BTC
 
     assert torch.equal(forecast(1), forecast(1))
-    if rule.propose == "sample":
+    if rule.needs == "samples":
         assert not torch.equal(forecast(1), forecast(2))
 
 
@@ -433,10 +442,10 @@ def test_a_lossless_forecast_is_distributed_as_the_targets_own_samples(
         )
         return ours.forecast_BTC[:, :, 0], ours.acceptance_rate
 
-    lossless, rate = speculated(Acceptance("lossless", sigma=sigma, lookahead=2, **SAMPLING))
+    lossless, rate = speculated(Lossless(sigma=sigma, lookahead=2))
     assert 0.2 < rate < 0.9
     assert p_value(lossless, own) > 0.01
-    redrawn, _ = speculated(Acceptance("gaussian", sigma=sigma, bias=1, lookahead=2, **SAMPLING))
+    redrawn, _ = speculated(Gaussian(sigma=sigma, bias=1, lookahead=2, **SAMPLING))
     assert p_value(redrawn, own) < 1e-4
 
 
@@ -468,7 +477,7 @@ def test_the_cost_model_counts_the_rounds_that_decoding_takes(
 ) -> None:
     """With everything accepted, at a price of one per round and nothing else."""
     target = make_model()
-    rule = Acceptance("tolerance", mse_tol=1e-4, lookahead=lookahead)
+    rule = Tolerance(mse_tol=1e-4, lookahead=lookahead)
     ours = speculate(
         target, target, make_series(2), horizon=8 * patches, acceptance=rule, policy=policy
     )
@@ -512,7 +521,7 @@ def test_a_pair_or_a_call_that_cannot_be_is_refused_by_field(
 ) -> None:
     target, draft = make_model(**of_target), make_model(**of_draft)
     context = make_series(steps=of_call.get("steps", 32))
-    rule = Acceptance("tolerance", mse_tol=0.1)
+    rule = Tolerance(mse_tol=0.1)
     with pytest.raises(ValueError, match=rf"^{field}[^\n]+$"):
         speculate(target, draft, context, horizon=of_call.get("horizon", 16), acceptance=rule)
 

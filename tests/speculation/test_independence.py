@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import speculation.rules
-from speculation import Acceptance, ContextPolicy, Speculation, speculate
+from speculation import Acceptance, ContextPolicy, Speculation, Tolerance, speculate
+from speculation.rules.acceptance import Round
 from timer_xl import Engine, TimerXL
 
 Make = Callable[..., TimerXL]
@@ -67,7 +67,7 @@ def random_case(seed: int, kind: str, make_model: Make, make_near: Make, make: M
             draw.randint(2, 4), steps=size * PATCH, variates=draw.randint(1, 3), seed=seed
         ).double(),
         draw.randint(1, 12 * PATCH),
-        Acceptance(
+        Tolerance(
             mse_tol=10 ** draw.uniform(-2, 0.7),
             lookahead=draw.randint(1, 2 * size + 1),
             emit=draw.choice(["target", "draft"]),  # type: ignore[arg-type]
@@ -80,14 +80,11 @@ def random_case(seed: int, kind: str, make_model: Make, make_near: Make, make: M
 @pytest.fixture
 def forced_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
     """A forced acceptance that each proposal's own digits decide, and not its place in a batch."""
-    judged = speculation.rules._alike
 
-    def alike(rule: Acceptance, proposal: Tensor, *rest: Any) -> Tensor:
-        if rule.forced is None:
-            return judged(rule, proposal, *rest)
-        return (1e3 * proposal.mean((2, 3))).round().remainder(10) < 10 * rule.forced
+    def forces(of: Round, forced: float) -> Tensor:
+        return (1e3 * of.proposal_BKCP.mean((2, 3))).round().remainder(10) < 10 * forced
 
-    monkeypatch.setattr(speculation.rules, "_alike", alike)
+    monkeypatch.setattr(Acceptance, "_forces", staticmethod(forces))
 
 
 @pytest.mark.usefixtures("forced_by_content")

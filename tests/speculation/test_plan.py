@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, ContextPolicy, Plan, rollout, speculate
+from speculation import ContextPolicy, Plan, Tolerance, rollout, speculate
 from speculation.cost import PassCosts, predicted_speedup
 from speculation.plan import Lookahead
 from timer_xl import TimerXL
@@ -83,7 +83,7 @@ def test_an_adapting_draft_that_is_never_accepted_changes_nothing(
     make_model: Make, make_series: MakeSeries, policy: ContextPolicy, plan: Plan
 ) -> None:
     target, draft, context = make_model(), make_model(seed=5), make_series(4)
-    rule = Acceptance(mse_tol=0.0, lookahead=7, adapt=True)
+    rule = Tolerance(mse_tol=0.0, lookahead=7, adapt=True)
     ours = speculate(target, draft, context, horizon=120, acceptance=rule, policy=policy, plan=plan)
     alone = rollout(target, context, horizon=120, policy=policy)
     assert torch.allclose(ours.forecast_BTC, alone, atol=1e-5)
@@ -98,7 +98,7 @@ def test_a_plan_that_pays_proposes_and_one_that_does_not_leaves_the_target_alone
     make_model: Make, make_series: MakeSeries
 ) -> None:
     target, context = make_model(), make_series()
-    rule = Acceptance(mse_tol=1e-6, lookahead=5, adapt=True)
+    rule = Tolerance(mse_tol=1e-6, lookahead=5, adapt=True)
     pays, not_worth = (
         speculate(target, target, context, horizon=96, acceptance=rule, plan=Plan(c, (1.0,) * 7))
         for c in (CHEAP, DEAR)
@@ -114,6 +114,6 @@ def test_a_plan_that_pays_proposes_and_one_that_does_not_leaves_the_target_alone
 def test_a_plan_goes_with_a_rule_that_adapts_and_only_with_one(
     make_model: Make, make_series: MakeSeries, adapt: bool, plan: Plan | None
 ) -> None:
-    model, rule = make_model(), Acceptance(mse_tol=0.1, adapt=adapt)
+    model, rule = make_model(), Tolerance(mse_tol=0.1, adapt=adapt)
     with pytest.raises(ValueError, match="plan"):
         speculate(model, model, make_series(), horizon=16, acceptance=rule, plan=plan)

@@ -1,36 +1,44 @@
 """Claims about the acceptance rules: one contract for all, closed forms, and exactness."""
 
+import json
 import math
-from typing import Any
+import pickle
+import re
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, acceptance_probability
-from speculation.distribution import Gaussian
-from speculation.rules import Verdict, judge
+from speculation import Acceptance, Gaussian, InvalidInput, Lossless, Tolerance, rule_from
+from speculation.distribution import Normal
+from speculation.rules import RULES, Verdict
 
 BATCH, PROPOSALS, VARIATES, PATCH = 6, 4, 3, 5
 SAMPLING: dict[str, Any] = {"propose": "sample", "emit": "draft"}
 
-RULES = {
-    "tolerance": Acceptance("tolerance", mse_tol=0.3),
-    "tolerance_draft": Acceptance("tolerance", mse_tol=0.3, emit="draft"),
-    "tolerance_quorum": Acceptance("tolerance", mse_tol=0.3, scope="variate", quorum=0.5),
-    "gaussian_mean": Acceptance("gaussian", sigma=0.4, bias=1.0),
-    "gaussian_mean_draft": Acceptance("gaussian", sigma=0.4, bias=1.0, emit="draft"),
-    "gaussian_sample": Acceptance("gaussian", sigma=0.8, bias=1.0, **SAMPLING),
-    "gaussian_sample_tol": Acceptance("gaussian", sigma=0.8, bias=1.0, mse_tol=0.4, **SAMPLING),
-    "gaussian_quorum": Acceptance("gaussian", sigma=0.4, bias=1.0, scope="variate", quorum=1 / 3),
-    "lossless": Acceptance("lossless", sigma=0.8, **SAMPLING),
+EXAMPLES = {
+    "tolerance": Tolerance(mse_tol=0.3),
+    "tolerance_draft": Tolerance(mse_tol=0.3, emit="draft"),
+    "tolerance_quorum": Tolerance(mse_tol=0.3, scope="variate", quorum=0.5),
+    "gaussian_mean": Gaussian(sigma=0.4, bias=1.0),
+    "gaussian_mean_draft": Gaussian(sigma=0.4, bias=1.0, emit="draft"),
+    "gaussian_sample": Gaussian(sigma=0.8, bias=1.0, **SAMPLING),
+    "gaussian_sample_tol": Gaussian(sigma=0.8, bias=1.0, mse_tol=0.4, **SAMPLING),
+    "gaussian_quorum": Gaussian(sigma=0.4, bias=1.0, scope="variate", quorum=1 / 3),
+    "lossless": Lossless(sigma=0.8),
 }
-MEAN_RULES = {name: rule for name, rule in RULES.items() if rule.propose == "mean"}
-DRAWLESS_RULES = {name: rule for name, rule in RULES.items() if rule.rule == "tolerance"}
+MEAN_RULES = {name: rule for name, rule in EXAMPLES.items() if rule.needs != "samples"}
+DRAWLESS_RULES = {name: rule for name, rule in EXAMPLES.items() if rule.needs == "means"}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def sigma_of(rule: Acceptance) -> float:
+    return getattr(rule, "sigma", 1.0)
 
 
 class Case:
@@ -42,29 +50,27 @@ class Case:
         self.rule = rule
         self.unit = 0.5 + torch.rand(BATCH, PROPOSALS + 1, VARIATES, 1, generator=generator)
         mean = torch.randn(shape, generator=generator)
-        sigma = 1.0 if rule.sigma is None else rule.sigma
-        deviation = (sigma * self.unit).expand(shape)
-        self.target = Gaussian(mean, deviation)
+        deviation = (sigma_of(rule) * self.unit).expand(shape)
+        self.target = Normal(mean, deviation)
         # The farther down the batch and the lookahead, the farther is the draft from the target.
         grade = torch.linspace(0, 2, BATCH)[:, None] * torch.linspace(0.5, 1.5, PROPOSALS)
         noise = torch.randn(mean[:, 1:].shape, generator=generator)
         off = apart * grade[..., None, None] * noise * self.unit[:, 1:]
         factor = 0.8 if own_deviations else 1.0
-        self.draft = Gaussian(mean[:, :-1] + off, factor * deviation[:, :-1])
+        self.draft = Normal(mean[:, :-1] + off, factor * deviation[:, :-1])
         self.same_deviation = not own_deviations
         sampled = self.draft.sample(generator)
-        self.proposal = self.draft.mean if rule.propose == "mean" else sampled
+        self.proposal = self.draft.mean if rule.needs != "samples" else sampled
         self.limit = torch.tensor([4, 4, 3, 2, 4, 1])
 
     def judged(
         self, *, rows: slice = slice(None), seed: int = 5, limit: int | None = None
     ) -> Verdict:
         limit_B = self.limit if limit is None else torch.full_like(self.limit, limit)
-        return judge(
-            self.rule,
+        return self.rule.verdict(
             self.proposal[rows],
-            draft=Gaussian(self.draft.mean[rows], self.draft.deviation[rows]),
-            target=Gaussian(self.target.mean[rows], self.target.deviation[rows]),
+            draft=Normal(self.draft.mean[rows], self.draft.deviation[rows]),
+            target=Normal(self.target.mean[rows], self.target.deviation[rows]),
             unit_BMC1=self.unit[rows],
             limit_B=limit_B[rows],
             same_deviation=self.same_deviation,
@@ -72,7 +78,7 @@ class Case:
         )
 
 
-@pytest.fixture(params=RULES.values(), ids=RULES)
+@pytest.fixture(params=EXAMPLES.values(), ids=EXAMPLES)
 def rule(request: pytest.FixtureRequest) -> Acceptance:
     return request.param
 
@@ -89,6 +95,10 @@ def test_knowing_that_deviations_agree_changes_no_verdict_on_a_proposed_mean(
         for seed, one in enumerate(known)
         for a, b in zip(one, case.judged(seed=seed), strict=True)
     )
+
+
+def test_every_rule_that_there_is_is_held_to_the_contract() -> None:
+    assert {type(rule) for rule in EXAMPLES.values()} == set(RULES.values())
 
 
 class TestEveryRule:
@@ -114,14 +124,14 @@ class TestEveryRule:
     def test_a_draft_that_is_far_off_is_never_accepted(self, rule: Acceptance) -> None:
         case = Case(rule, apart=0.0)
         case.proposal = case.proposal + 50.0
-        case.draft = Gaussian(case.draft.mean + 50.0, case.draft.deviation)
+        case.draft = Normal(case.draft.mean + 50.0, case.draft.deviation)
         assert case.judged().accepted_B.sum() == 0
 
     def test_a_limit_of_nothing_accepts_nothing(self, rule: Acceptance) -> None:
         case = Case(rule, apart=0.0)
         verdict = case.judged(limit=0)
         assert verdict.accepted_B.sum() == 0
-        if rule.propose == "mean":
+        if rule.needs != "samples":
             assert torch.equal(verdict.emitted_BMCP[:, 0], case.target.mean[:, 0])
 
     def test_the_first_rejection_ends_the_prefix(self, rule: Acceptance) -> None:
@@ -129,7 +139,7 @@ class TestEveryRule:
         moved = torch.zeros(PROPOSALS)[:, None, None]
         moved[1] = 50.0
         case.proposal = case.proposal + moved
-        case.draft = Gaussian(case.draft.mean + moved, case.draft.deviation)
+        case.draft = Normal(case.draft.mean + moved, case.draft.deviation)
         assert torch.equal(case.judged(limit=PROPOSALS).accepted_B, torch.ones(BATCH).long())
 
     @pytest.mark.parametrize("rule", MEAN_RULES.values(), ids=MEAN_RULES)
@@ -149,7 +159,7 @@ class TestEveryRule:
         case = Case(rule)
         verdict = case.judged()
         assert verdict.accepted_B.sum() > 0
-        source = case.proposal if rule.emit == "draft" else case.target.mean
+        source = case.proposal if rule.emits_draft else case.target.mean
         for row, accepted in enumerate(verdict.accepted_B.tolist()):
             assert torch.equal(verdict.emitted_BMCP[row, :accepted], source[row, :accepted])
 
@@ -172,8 +182,8 @@ class TestEveryRule:
         case, other = Case(rule), Case(rule)
         other.unit = 8.0 * other.unit
         other.proposal = 8.0 * other.proposal
-        other.draft = Gaussian(*(8.0 * part for part in other.draft))
-        other.target = Gaussian(*(8.0 * part for part in other.target))
+        other.draft = Normal(*(8.0 * part for part in other.draft))
+        other.target = Normal(*(8.0 * part for part in other.target))
         ours, theirs = case.judged(), other.judged()
         assert torch.equal(ours.accepted_B, theirs.accepted_B)
         assert torch.allclose(8.0 * ours.emitted_BMCP, theirs.emitted_BMCP, rtol=1e-4, atol=1e-4)
@@ -182,17 +192,16 @@ class TestEveryRule:
 def simulated(
     rule: Acceptance, *, mse: float, variates: int, steps: int, draws: int = 40_000, seed: int = 0
 ) -> float:
-    """How often `judge` accepts a proposal whose mean is at a mean squared distance of `mse`."""
+    """How often the rule accepts a proposal whose mean is at a mean squared distance of `mse`."""
     generator, unit = seeded(seed), 2.5
     shape = (draws, 1, variates, steps)
     direction = torch.randn(shape[1:], generator=generator)
     apart = unit * math.sqrt(mse) * direction / direction.square().mean().sqrt()
-    deviation = torch.full(shape, unit * (1.0 if rule.sigma is None else rule.sigma))
-    draft = Gaussian(7.0 + apart.expand(shape), deviation)
-    target = Gaussian(torch.full((draws, 2, *shape[2:]), 7.0), deviation.expand(-1, 2, -1, -1))
-    verdict = judge(
-        rule,
-        draft.mean if rule.propose == "mean" else draft.sample(generator),
+    deviation = torch.full(shape, unit * sigma_of(rule))
+    draft = Normal(7.0 + apart.expand(shape), deviation)
+    target = Normal(torch.full((draws, 2, *shape[2:]), 7.0), deviation.expand(-1, 2, -1, -1))
+    verdict = rule.verdict(
+        draft.mean if rule.needs != "samples" else draft.sample(generator),
         draft=draft,
         target=target,
         unit_BMC1=torch.full((draws, 2, variates, 1), unit),
@@ -204,16 +213,16 @@ def simulated(
 
 
 CLOSED_FORMS = {
-    "mean": Acceptance("gaussian", sigma=0.5, bias=1.0),
-    "mean_strict": Acceptance("gaussian", sigma=0.7, bias=1 / 3),
-    "mean_tolerant": Acceptance("gaussian", sigma=0.5, bias=0.8, mse_tol=0.3),
-    "sample": Acceptance("gaussian", sigma=0.6, bias=1.0, **SAMPLING),
-    "sample_strict": Acceptance("gaussian", sigma=0.6, bias=1 / 3, **SAMPLING),
-    "sample_lenient": Acceptance("gaussian", sigma=0.6, bias=3.0, **SAMPLING),
-    "sample_tolerant": Acceptance("gaussian", sigma=0.6, bias=1 / 3, mse_tol=0.45, **SAMPLING),
-    "tolerance": Acceptance("tolerance", mse_tol=0.3),
-    "lossless": Acceptance("lossless", sigma=0.6, **SAMPLING),
-    "forced": Acceptance("tolerance", mse_tol=0.0, forced=0.7),
+    "mean": Gaussian(sigma=0.5, bias=1.0),
+    "mean_strict": Gaussian(sigma=0.7, bias=1 / 3),
+    "mean_tolerant": Gaussian(sigma=0.5, bias=0.8, mse_tol=0.3),
+    "sample": Gaussian(sigma=0.6, bias=1.0, **SAMPLING),
+    "sample_strict": Gaussian(sigma=0.6, bias=1 / 3, **SAMPLING),
+    "sample_lenient": Gaussian(sigma=0.6, bias=3.0, **SAMPLING),
+    "sample_tolerant": Gaussian(sigma=0.6, bias=1 / 3, mse_tol=0.45, **SAMPLING),
+    "tolerance": Tolerance(mse_tol=0.3),
+    "lossless": Lossless(sigma=0.6),
+    "forced": Tolerance(mse_tol=0.0, forced=0.7),
 }
 
 
@@ -224,40 +233,57 @@ class TestClosedForm:
     def test_the_predicted_acceptance_is_the_simulated_one(
         self, rule: Acceptance, mse: float, shape: tuple[int, int]
     ) -> None:
-        predicted = acceptance_probability(
-            rule, torch.tensor(mse, dtype=torch.float64), dimensions=shape[0] * shape[1]
+        predicted = rule.probability(
+            torch.tensor(mse, dtype=torch.float64), dimensions=shape[0] * shape[1]
         )
         happened = simulated(rule, mse=mse, variates=shape[0], steps=shape[1])
         assert predicted.item() == pytest.approx(happened, abs=0.01)
 
     def test_lossless_accepts_twice_the_normal_tail_at_half_the_distance(self) -> None:
-        rule = Acceptance("lossless", sigma=0.5, **SAMPLING)
+        rule = Lossless(sigma=0.5)
         mse = torch.tensor([0.0, 1e-4, 0.01, 0.1, 1.0], dtype=torch.float64)
         distance = (mse * 24).sqrt() / 0.5
         theory = 2 * torch.special.ndtr(-distance / 2)
-        assert torch.allclose(acceptance_probability(rule, mse, dimensions=24), theory, atol=1e-4)
+        assert torch.allclose(rule.probability(mse, dimensions=24), theory, atol=1e-4)
 
     @pytest.mark.parametrize("rule", CLOSED_FORMS.values(), ids=CLOSED_FORMS)
     def test_a_draft_farther_off_is_never_accepted_more_often(self, rule: Acceptance) -> None:
         mse = torch.linspace(0, 3, 200)
-        probability = acceptance_probability(rule, mse, dimensions=12)
+        probability = rule.probability(mse, dimensions=12)
         assert probability.shape == mse.shape
         assert torch.all((probability >= 0) & (probability <= 1))
         assert torch.all(probability.diff() <= 1e-6)
 
     @pytest.mark.parametrize("mse", [0.1, 5.0, 49.0])
     def test_the_lenient_setting_of_the_original_study_accepts_every_mean(self, mse: float) -> None:
-        rule = Acceptance("gaussian", sigma=10, bias=100, mse_tol=50)
+        rule = Gaussian(sigma=10, bias=100, mse_tol=50)
         assert simulated(rule, mse=mse, variates=7, steps=96, draws=200) == 1.0
-        assert acceptance_probability(rule, torch.tensor(mse), dimensions=672) == 1.0
+        assert rule.probability(torch.tensor(mse), dimensions=672) == 1.0
 
     def test_the_lenient_setting_of_the_original_study_accepts_every_sample_near_the_target(
         self,
     ) -> None:
-        rule = Acceptance("gaussian", sigma=10, bias=100, mse_tol=50, **SAMPLING)
+        rule = Gaussian(sigma=10, bias=100, mse_tol=50, **SAMPLING)
         assert simulated(rule, mse=0.3, variates=1, steps=96, draws=10_000) == 1.0
-        predicted = acceptance_probability(rule, torch.tensor(0.3), dimensions=96)
+        predicted = rule.probability(torch.tensor(0.3), dimensions=96)
         assert predicted.item() == pytest.approx(1.0, abs=1e-5)
+
+    def test_a_quorum_of_independent_variates_is_the_binomial_tail(self) -> None:
+        rule = Gaussian(sigma=0.5, bias=1.0, scope="variate", quorum=0.5)
+        mse_C = torch.full((2, 4), -2 * 0.5**2 * math.log(0.3), dtype=torch.float64)
+        assert rule.probability(mse_C, dimensions=8) == pytest.approx(0.3)
+        tail = 1 - 0.7**4 - 4 * 0.3 * 0.7**3
+        assert rule.patch_probability(mse_C, steps=8).tolist() == pytest.approx([tail, tail])
+
+    @pytest.mark.parametrize("rule", EXAMPLES.values(), ids=EXAMPLES)
+    def test_a_forced_acceptance_is_of_the_patch_whatever_the_rule(self, rule: Acceptance) -> None:
+        forced = replace(rule, forced=0.7)
+        assert (
+            forced.patch_probability(torch.zeros(2, 3), steps=5).tolist()
+            == [pytest.approx(0.7)] * 2
+        )
+        rates = [Case(forced).judged(seed=seed, limit=1).accepted_B for seed in range(500)]
+        assert torch.stack(rates).double().mean().item() == pytest.approx(0.7, abs=0.03)
 
     def test_a_quorum_asks_for_that_share_of_the_variates(self) -> None:
         mean = torch.zeros(4, 2, 3, 5)
@@ -266,11 +292,11 @@ class TestClosedForm:
             proposal[row, 0, :row] = 1.0  # as many variates off as the row's number
         ones = torch.ones_like(mean)
         for quorum, least in ((1 / 3, 1), (0.5, 2), (2 / 3, 2), (1.0, 3)):
-            verdict = judge(
-                Acceptance("tolerance", mse_tol=0.5, scope="variate", quorum=quorum),
+            rule = Tolerance(mse_tol=0.5, scope="variate", quorum=quorum)
+            verdict = rule.verdict(
                 proposal,
-                draft=Gaussian(proposal, ones[:, :1]),
-                target=Gaussian(mean, ones),
+                draft=Normal(proposal, ones[:, :1]),
+                target=Normal(mean, ones),
                 unit_BMC1=torch.ones(4, 2, 1, 1),
                 limit_B=torch.ones(4, dtype=torch.int64),
             )
@@ -291,10 +317,9 @@ def one_round(rule: Acceptance, *, unequal: bool, seed: int) -> tuple[Tensor, Te
     def wide(values: Tensor, positions: int) -> Tensor:
         return values.expand(DRAWS, positions, 1, 2)
 
-    draft = Gaussian(wide(DRAFT_MEAN, 1), wide(draft_deviation, 1))
-    target = Gaussian(wide(TARGET_MEAN, 2), wide(target_deviation, 2))
-    verdict = judge(
-        rule,
+    draft = Normal(wide(DRAFT_MEAN, 1), wide(draft_deviation, 1))
+    target = Normal(wide(TARGET_MEAN, 2), wide(target_deviation, 2))
+    verdict = rule.verdict(
         draft.sample(generator),
         draft=draft,
         target=target,
@@ -331,8 +356,8 @@ def p_value(x: Tensor, y: Tensor) -> float:
 
 
 class TestLossless:
-    rule = Acceptance("lossless", sigma=1.0, **SAMPLING)
-    redraw = Acceptance("gaussian", sigma=1.0, bias=1.0, **SAMPLING)
+    rule = Lossless(sigma=1.0)
+    redraw = Gaussian(sigma=1.0, bias=1.0, **SAMPLING)
 
     @pytest.mark.parametrize("unequal", [False, True], ids=["reflection", "residual"])
     def test_its_output_is_distributed_as_the_targets_own_samples(self, unequal: bool) -> None:
@@ -354,7 +379,7 @@ class TestLossless:
         assert equal == pytest.approx(math.erfc(distance / 2 / math.sqrt(2)), abs=0.006)
 
     def test_what_is_accepted_is_the_proposal_and_nothing_else_is(self) -> None:
-        case = Case(RULES["lossless"])
+        case = Case(EXAMPLES["lossless"])
         verdict = case.judged()
         same_BK = (verdict.emitted_BMCP[:, :-1] == case.proposal).all(-1).all(-1)
         for row, accepted in enumerate(verdict.accepted_B.tolist()):
@@ -382,7 +407,7 @@ class TestLossless:
         ("bias", {"rule": "gaussian", "sigma": 1.0, "bias": 0.0}),
         ("bias", {"rule": "gaussian", "sigma": 1.0, "bias": float("inf")}),
         ("lookahead", {"rule": "tolerance", "mse_tol": 0.1, "lookahead": 0}),
-        ("propose", {"rule": "lossless", "sigma": 1.0}),
+        ("propose", {"rule": "lossless", "sigma": 1.0, "propose": "mean"}),
         ("propose", {"rule": "tolerance", "mse_tol": 0.1, **SAMPLING}),
         ("propose", {"rule": "gaussian", "sigma": 1.0, "bias": 1.0, "propose": "median"}),
         ("emit", {"rule": "gaussian", "sigma": 1.0, "bias": 1.0, "propose": "sample"}),
@@ -399,5 +424,75 @@ class TestLossless:
 def test_a_setting_that_is_missing_impossible_or_without_effect_is_refused_by_name(
     field: str, settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"\b{field}\b[^\n]*$"):
-        Acceptance(**settings)
+    with pytest.raises(InvalidInput, match=rf"^{field} [^\n]*$"):
+        rule_from(settings)
+
+
+@pytest.mark.parametrize("rule", EXAMPLES.values(), ids=EXAMPLES)
+def test_a_rule_is_its_own_fields_and_comes_back_from_them(rule: Acceptance) -> None:
+    fields = asdict(rule)
+    assert RULES[fields["rule"]] is type(rule)
+    assert ("sigma" in fields) == (rule.rule != "tolerance")
+    assert rule_from(fields) == rule == rule_from(json.loads(json.dumps(fields)))
+
+
+def test_what_a_rule_has_no_use_for_cannot_be_written() -> None:
+    with pytest.raises(TypeError, match="sigma"):
+        Tolerance(mse_tol=0.1, sigma=1.0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="bias"):
+        Lossless(sigma=0.1, bias=1.0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="mse_tol"):
+        Tolerance()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="abstract"):
+        Acceptance(rule="tolerance")  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"rule": "tolerance", "mse_tol": 0.3, "propose": "mean"}, Tolerance(mse_tol=0.3)),
+        ({"mse_tol": 0.3}, Tolerance(mse_tol=0.3)),
+        ({"rule": "gaussian", "sigma": 1, "bias": 2, "mse_tol": None}, Gaussian(sigma=1, bias=2)),
+        ({"rule": "lossless", "sigma": 1.0, **SAMPLING, "scope": "joint"}, Lossless(sigma=1.0)),
+    ],
+)
+def test_nulls_and_what_the_rule_does_anyway_are_read_as_nothing(
+    fields: dict[str, Any], rule: Acceptance
+) -> None:
+    """As version 0.1 wrote every rule."""
+    unused = dict.fromkeys(("sigma", "bias", "mse_tol", "quorum", "forced"))
+    needed = {name: value for name, value in unused.items() if name not in fields}
+    assert rule_from({**needed, **fields}) == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("lookahead", 2.5, "a whole number"),
+        ("lookahead", True, "a whole number"),
+        ("adapt", "False", "true or false"),
+        ("adapt", 1, "true or false"),
+        ("sigma", "0.5", "a number"),
+        ("sigma", True, "a number"),
+        ("sigma", 10**400, "finite"),
+        ("quorum", "most", "a number or null"),
+        ("scope", None, "one of joint, variate"),
+        ("lookahed", 3, "did you mean lookahead?"),
+        ("warp", 3, "known are rule, lookahead"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_would_do(
+    name: str, value: Any, wanted: str
+) -> None:
+    fields = {"rule": "gaussian", "sigma": 0.5, "bias": 1.0, name: value}
+    with pytest.raises(InvalidInput, match=rf"^{name} is [^\n]*{re.escape(wanted)}") as refusal:
+        rule_from(fields)
+    assert len(str(refusal.value)) < 200
+    assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
+
+
+def test_two_rules_cannot_go_by_one_name() -> None:
+    with pytest.raises(TypeError, match="'tolerance' is there already"):
+
+        class Another(Tolerance):
+            rule: Literal["tolerance"] = "tolerance"

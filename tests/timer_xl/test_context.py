@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, ContextPolicy, rollout, speculate
+from speculation import ContextPolicy, Tolerance, rollout, speculate
 from speculation.distribution import Outlook
 from speculation.history import History
 from speculation.rereading import SlidingContext
@@ -110,7 +110,7 @@ def test_models_and_contexts_of_unlike_precision_decode_together(
 ) -> None:
     target = make_model(n_layers=layers)
     draft, context = copy.deepcopy(target).to(draft_dtype), make_series().to(context_dtype)
-    rule = Acceptance(mse_tol=0.01)
+    rule = Tolerance(mse_tol=0.01)
     ours = speculate(target, draft, context, horizon=61, acceptance=rule, policy=policy)
     alone = rollout(target, context, horizon=61, policy=policy)
     assert ours.forecast_BTC.dtype == torch.promote_types(draft_dtype, torch.float32) or (
@@ -131,7 +131,7 @@ def test_a_model_without_revin_answers_in_the_units_that_it_is_given(
     assert torch.allclose(rollout(model, context, horizon=75, policy=policy), theirs, atol=1e-5)
     normalised = make_model(n_layers=layers)
     assert (rollout(normalised, context, horizon=75, policy=policy) - theirs).abs().max() > 0.1
-    rule = Acceptance(mse_tol=1e-4, lookahead=3)
+    rule = Tolerance(mse_tol=1e-4, lookahead=3)
     ours = speculate(model, model, context, horizon=75, acceptance=rule, policy=policy)
     assert ours.accepted == ours.proposed
     assert torch.allclose(ours.forecast_BTC, theirs, atol=1e-5)
@@ -226,7 +226,7 @@ def test_the_context_is_left_as_it_was(
     model, context = make_model(), make_series()
     before = context.clone()
     rollout(model, context, horizon=40, policy=policy)
-    rule = Acceptance("tolerance", mse_tol=0.1, emit="draft")
+    rule = Tolerance(mse_tol=0.1, emit="draft")
     speculate(model, make_model(1), context, horizon=40, acceptance=rule, policy=policy)
     assert torch.equal(context, before)
 
@@ -249,7 +249,7 @@ def test_a_cached_policy_refuses_positions_that_cannot_be_kept(
     make_model: Make, make_series: MakeSeries
 ) -> None:
     model, context, policy = make_model(positions="flattened"), make_series(), POLICIES["cached"]
-    rule, refused = Acceptance("tolerance", mse_tol=0.1), r"^positions is 'flattened'.*'sliding'"
+    rule, refused = Tolerance(mse_tol=0.1), r"^positions is 'flattened'.*'sliding'"
     with pytest.raises(ValueError, match=refused):
         rollout(model, context, horizon=16, policy=policy)
     with pytest.raises(ValueError, match=refused):

@@ -16,7 +16,8 @@ from rich.console import Console
 from tyro.conf import UseAppendAction
 
 from foredraft.errors import ConfigError
-from foredraft.settings.config import Seed, complaint, shown, validated
+from foredraft.settings import rules
+from foredraft.settings.config import Seed, complaint, shown
 from speculation import Acceptance
 
 Result = dict[str, Any]
@@ -107,7 +108,7 @@ def rule_of(words: tuple[tuple[str, ...], ...]) -> Acceptance:
         ConfigError: names the field, its value and what would do.
     """
     fields = dict(assignments(flat(words) or _DEFAULT_RULE, flag="--acceptance"))
-    return validated(Acceptance, fields, source="--acceptance")
+    return rules.rule_of(fields, source="--acceptance")
 
 
 def assignments(words: Sequence[str], *, flag: str) -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,7 @@ from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate
 from foredraft.settings.config import Count, Evaluation, Machine, Positive, Settings, validated
+from foredraft.settings.rules import Rule
 from speculation import Acceptance, Plan, Speculation, checkpoint, speculate
 from speculation.forecaster import Forecaster
 from speculation.network import Network
@@ -79,7 +80,7 @@ class _Choice(Settings):
 
     target: _Place
     draft: _Place
-    acceptance: Acceptance
+    acceptance: Rule
     evaluation: Evaluation
     plan: Plan | None
     reads: Reads
@@ -155,7 +156,7 @@ def write_forecast(
     check_suits(dataset, chosen.reads, source=source)
     train.use_threads(None)
     horizon = horizon or chosen.evaluation.horizon
-    wanted = samples if chosen.acceptance.propose == "sample" else 1
+    wanted = samples if chosen.acceptance.needs == "samples" else 1
     runs, values_SHC = _forecasts(chosen, dataset, horizon, wanted, seed, progress)
     _write(out, _tidy(values_SHC, dataset))
     proposed = sum(run.proposed for run in runs)

@@ -15,7 +15,7 @@ import runpy
 import statistics
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -30,7 +30,17 @@ from foredraft.errors import ConfigError
 from foredraft.judge import timing
 from foredraft.judge.evaluate import EvaluationWindows, cast
 from foredraft.settings.config import Count, Evaluation, Positive, Settings
-from speculation import Acceptance, ContextPolicy, Plan, Speculation, cost, rollout, speculate
+from foredraft.settings.rules import Rule
+from speculation import (
+    Acceptance,
+    ContextPolicy,
+    Plan,
+    Speculation,
+    Tolerance,
+    cost,
+    rollout,
+    speculate,
+)
 from speculation.decode import Pair
 from speculation.forecaster import Forecaster
 from speculation.network import Network
@@ -69,7 +79,7 @@ class BenchPlan(Settings):
     """patches that one pass of a draft of random weights emits"""
     acceptances: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """acceptance rates to force; none to leave it to the rule"""
-    rule: Acceptance = Acceptance(mse_tol=0.01)
+    rule: Rule = Tolerance(mse_tol=0.01)
     """where no acceptance is forced"""
     adapt: bool = False
     """whether each round's lookahead is chosen as decoding goes"""
@@ -213,7 +223,7 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
     horizon = {"patches": patches, "renorm_every": policy.renorm_every, "batch": cell.batch}
     best, predicted = chances.best(**horizon)
     if plan.adapt:
-        run = run._replace(rule=Acceptance(**{**asdict(rule), "adapt": True}), plan=chances)
+        run = run._replace(rule=replace(rule, adapt=True), plan=chances)
     else:
         best = min(rule.lookahead, chances.longest)
         predicted = cost.predicted_speedup(costs, chances.pass_rates, lookahead=best, **horizon)
@@ -273,8 +283,7 @@ def _acceptance_rate(speculations: list[Speculation]) -> float | None:
 
 
 def _rule(plan: BenchPlan, cell: Cell) -> Acceptance:
-    changes = {"lookahead": cell.lookahead, "forced": cell.acceptance}
-    return Acceptance(**{**asdict(plan.rule), **changes})
+    return replace(plan.rule, lookahead=cell.lookahead, forced=cell.acceptance)
 
 
 class _Run(NamedTuple):

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, cost
+from speculation import Acceptance, Tolerance, cost
 from speculation.decode import Pair
 from speculation.forecaster import Forecaster
-from speculation.rules import acceptance_probability
 
 
 @torch.no_grad()
@@ -48,7 +47,7 @@ def draft_distances(
         draft,
         context_BTC,
         patches=patches,
-        acceptance=Acceptance(mse_tol=0.0, lookahead=lookahead),
+        acceptance=Tolerance(mse_tol=0.0, lookahead=lookahead),
         policy=evaluation.policy,
     )
     shape = (len(context_BTC), patches - 1, lookahead, context_BTC.shape[2])
@@ -75,7 +74,7 @@ def expected_row(distances_WSKC: Tensor, rule: Acceptance, *, steps: int) -> Pai
     """
     apart_WSKC = distances_WSKC[:, :, : rule.lookahead]
     room_S = (~apart_WSKC[0, :, :, 0].isnan()).sum(1)
-    accepted_WSK = _probabilities(apart_WSKC.nan_to_num(), rule, steps=steps)
+    accepted_WSK = rule.patch_probability(apart_WSKC.nan_to_num(), steps=steps)
     walk = _walk(accepted_WSK.double(), [*room_S.tolist(), 0])
     return PairRow(
         acceptance_rate=float(walk.passed_K.sum()) / walk.proposed if walk.proposed else 0.0,
@@ -121,23 +120,3 @@ def _walk(accepted_WSK: Tensor, room: list[int]) -> _Walk:
     rounds_N = at_WN[:, : len(room)].sum(0)
     proposed = float(rounds_N @ torch.tensor(room).double())
     return _Walk(float(rounds_N.sum()), proposed, tested_K, passed_K)
-
-
-def _probabilities(distances_WSKC: Tensor, rule: Acceptance, *, steps: int) -> Tensor:
-    """How probably each proposal alone is accepted, [W, S, K]."""
-    if rule.scope == "joint":
-        variates = distances_WSKC.shape[3]
-        joint_WSK = distances_WSKC.mean(3)
-        return acceptance_probability(rule, joint_WSK, dimensions=steps * variates)
-    each_WSKC = acceptance_probability(rule, distances_WSKC, dimensions=steps)
-    return _at_least(each_WSKC, math.ceil((rule.quorum or 1.0) * each_WSKC.shape[3] - 1e-9))
-
-
-def _at_least(each_WSKC: Tensor, needed: int) -> Tensor:
-    """Probability that at least `needed` of the independent variates accept."""
-    counts = [torch.ones_like(each_WSKC[..., 0])]  # by how many have accepted so far
-    for p in each_WSKC.unbind(-1):
-        stay = [c * (1 - p) for c in counts] + [torch.zeros_like(p)]
-        rise = [torch.zeros_like(p)] + [c * p for c in counts]
-        counts = [a + b for a, b in zip(stay, rise, strict=True)]
-    return torch.stack(counts[needed:]).sum(0)

@@ -19,7 +19,7 @@ import torch
 from foredraft.judge import evaluate, timing
 from foredraft.settings.config import Evaluation, Training
 from foredraft.train import EXAMINED, Row
-from speculation import Acceptance, ContextPolicy, checkpoint, cost
+from speculation import Acceptance, ContextPolicy, Tolerance, checkpoint, cost
 from speculation.forecaster import Forecaster
 from speculation.network import Network
 
@@ -32,7 +32,7 @@ WINDOWS = 32
 
 def default_rule(patches_out: int) -> Acceptance:
     """The strict rule: the target's own means within a tolerance, proposals as the draft emits."""
-    return Acceptance(mse_tol=DEFAULT_TOLERANCE, lookahead=max(4, patches_out))
+    return Tolerance(mse_tol=DEFAULT_TOLERANCE, lookahead=max(4, patches_out))
 
 
 class Bench(NamedTuple):

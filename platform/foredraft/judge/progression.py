@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
 from foredraft.settings.recipes import RECIPES, recipe
-from speculation import Acceptance, checkpoint
+from speculation import Acceptance, Gaussian, checkpoint
 from speculation.forecaster import Architecture, Forecaster
 
 Say = Callable[[str], None]
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 FILE = "ladder.json"
 # The setting of the study that this project grew from: it accepts nearly everything.
-LENIENT = {"rule": "gaussian", "sigma": 10.0, "bias": 100.0, "mse_tol": 50.0}
+LENIENT = Gaussian(sigma=10.0, bias=100.0, mse_tol=50.0)
 
 
 class Judged(NamedTuple):
@@ -177,7 +177,7 @@ def _rung_rows(
 ) -> Iterator[Row]:
     """The rung's draft with its target, then without it."""
     strict = default_rule(draft.config.patches_out)
-    lenient = Acceptance(**LENIENT, lookahead=strict.lookahead)  # type: ignore[arg-type]
+    lenient = replace(LENIENT, lookahead=strict.lookahead)
     about = {"rung": name, **_model(draft, path)}
     *_, far = judged
     pairs = [_judge(target, draft, strict, part, seed=ladder.seed) for part in judged]
@@ -247,7 +247,7 @@ def _errors(judged: list[Judged], errors: list[evaluate.Accuracy]) -> Row:
 def _write(ladder: Ladder, rows: list[Row], *, directory: Path) -> Path:
     content = {
         "ladder": ladder.model_dump(mode="json"),
-        "rules": {"strict": asdict(default_rule(1)), "lenient": LENIENT},
+        "rules": {"strict": asdict(default_rule(1)), "lenient": asdict(LENIENT)},
         "rows": rows,
         "provenance": provenance.collect(seed=ladder.seed),
     }

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, ContextPolicy, Plan, cost, rollout, speculate
+from speculation import Acceptance, ContextPolicy, Plan, Tolerance, cost, rollout, speculate
 from speculation.decode import Pair
 from speculation.forecaster import Forecaster
 from speculation.history import alike
@@ -112,7 +112,7 @@ class _Calibration:
         self.target, self.draft, self.context_BTC = target, draft, context_BTC
         self.lookahead, self.policy = lookahead, policy
         # A draft that is never rejected brings every pass to its full length.
-        self.rule = Acceptance(mse_tol=1e30, lookahead=lookahead)
+        self.rule = Tolerance(mse_tol=1e30, lookahead=lookahead)
         # What is measured is one round after the first one; never an anchor of its own.
         self.unanchored = ContextPolicy(policy.kind)
         self.middle = target.config.context_patches + lookahead + 1

@@ -15,7 +15,7 @@ from foredraft.search.machines import Device, devices, submit
 from foredraft.search.record import Row
 from foredraft.settings.config import Evaluation
 from foredraft.settings.study import Study
-from speculation import Acceptance, Plan
+from speculation import Acceptance, Plan, rule_from
 
 TEST_TOLERANCE = 0.01
 """By how much mse_ratio may differ between the search's split and the test split, unflagged."""
@@ -77,7 +77,7 @@ def _on_test(study: Study, evaluation: Evaluation, pair: Pair, row: Row) -> Row:
 
 def rule_of(row: Row) -> Acceptance:
     """The acceptance rule of a row."""
-    return Acceptance(**json.loads(row["rule"]))
+    return rule_from(json.loads(row["rule"]))
 
 
 def plan_of(row: Row) -> Plan | None:

@@ -6,7 +6,7 @@ sigma: {type: float, low: 0.02, high: 10.0, log: true, when: {rule: [gaussian, l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -174,21 +174,22 @@ def combinations(
     dimensions: Mapping[str, Dimension],
     tried: Callable[[str, Any], Sequence[Any]],
     *,
-    only: Sequence[str] | None = None,
+    only: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """Settings that can be drawn, each once: every combination of the values that `tried` names.
+    """Settings of some dimensions that can be drawn, each once: all combinations of some values.
 
     Args:
         dimensions: in an order that can be drawn.
         tried: by name and dimension, values to combine; every value on which the existence of
             another dimension may hang is tried too.
-        only: the dimensions that are wanted; null for all of them.
+        only: the dimensions that are wanted.
     """
     hangs = _hanging(dimensions, only)
+    waiting = [name for name in dimensions if name in only or name in hangs]
     grown: list[dict[str, Any]] = [{}]
-    for name, dimension in dimensions.items():
-        if only is not None and name not in (*only, *hangs):
-            continue
+    while waiting:
+        name = waiting.pop(0)
+        dimension = dimensions[name]
         values = [*tried(name, dimension)]
         if name in hangs:
             values += [v for v in (dimension.values or hangs[name]) if v not in values]
@@ -201,18 +202,22 @@ def combinations(
                 else [settings]
             )
         ]
-    kept = [{n: v for n, v in one.items() if only is None or n in only} for one in grown]
-    yield from {repr(settings): settings for settings in kept}.values()
+        # What nothing hangs on any more is left out at once: it would multiply what follows.
+        needed = {*only, *(parent for later in waiting for parent in dimensions[later].when)}
+        grown = _distinct({n: v for n, v in one.items() if n in needed} for one in grown)
+    yield from grown
 
 
-def _hanging(
-    dimensions: Mapping[str, Dimension], only: Sequence[str] | None
-) -> dict[str, list[Any]]:
-    """The dimensions on which those of `only` (or all) hang, and the values that they wait for."""
+def _distinct(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({repr(settings): settings for settings in found}.values())
+
+
+def _hanging(dimensions: Mapping[str, Dimension], only: Sequence[str]) -> dict[str, list[Any]]:
+    """The dimensions on which those of `only` hang, and the values that they wait for."""
     found: dict[str, list[Any]] = {}
     # From the last to the first: what hangs on one that hangs is met before it.
     for name, dimension in reversed(list(dimensions.items())):
-        if only is None or name in only or name in found:
+        if name in only or name in found:
             for parent, values in dimension.when.items():
                 found.setdefault(parent, []).extend(values)
     return found

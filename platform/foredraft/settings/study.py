@@ -25,6 +25,7 @@ from foredraft.settings.config import (
     Machine,
     Name,
     Positive,
+    Seed,
     Settings,
     Stage,
     Training,
@@ -33,6 +34,7 @@ from foredraft.settings.config import (
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
 from speculation import Acceptance, ContextPolicy
 from speculation.forecaster import Architecture
+from speculation.rules.words import field_names
 
 OBJECTIVES = {
     "acceptance_rate": "max",
@@ -45,10 +47,10 @@ OBJECTIVES = {
 }
 """What a study may optimise, and which way each of them is better."""
 
-# What a dimension may be called: of the draft, of how both models read, and of the rule.
+# What a dimension may be called, beside the fields of the rules: of the draft, and of how both
+# models read.
 DRAFT_DIMENSIONS = ("scale", "stages", "patches_out")
 POLICY_DIMENSIONS = ("context_policy", "renorm_every")
-DIMENSIONS = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *rules.FIELDS)
 
 
 class StudyStopped(Stopped):
@@ -66,7 +68,7 @@ class DraftPlan(Settings):
     """of the target"""
     patches_out: Count = 1
     """patches that one pass of the draft emits"""
-    seed: int = 0
+    seed: Seed = 0
     dtype: Literal["fp32", "bf16"] = "bf16"
 
     @model_validator(mode="after")
@@ -118,7 +120,7 @@ class Study(Settings):
     """timed pairs per point of the front and device, when the search has ended"""
     confirm_windows: Count | None = None
     """windows of the test split for the points of the front; null for as many as in the search"""
-    seed: int = 0
+    seed: Seed = 0
     machine: Machine = Machine()
 
     @field_validator("dimensions")
@@ -126,14 +128,16 @@ class Study(Settings):
     def _in_an_order_that_can_be_drawn(
         cls, dimensions: dict[str, Dimension]
     ) -> dict[str, Dimension]:
-        return by_dependency(dimensions)
+        return by_dependency(rules.beside_their_rules(dimensions))
 
     @model_validator(mode="after")
     def _holds_together(self) -> Study:
         self._check_objectives()
         self._check_dimensions()
-        for settings in self.corners():
-            self.rule(settings)
+        rules.check_fields(self.acceptance, self.dimensions)
+        for settings in combinations(
+            self.dimensions, lambda _, dimension: dimension.ends, only=POLICY_DIMENSIONS
+        ):
             self.policy(settings)
         self._check_first()
         return self
@@ -148,11 +152,10 @@ class Study(Settings):
             raise ValueError(f"objectives are {', '.join(self.objectives)}: name each once")
 
     def _check_dimensions(self) -> None:
+        known = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *field_names())
         for name, dimension in self.dimensions.items():
-            if name not in DIMENSIONS:
-                raise ValueError(
-                    f"dimensions.{name} does not exist; known are {', '.join(DIMENSIONS)}"
-                )
+            if name not in known:
+                raise ValueError(f"dimensions.{name} does not exist; known are {', '.join(known)}")
             if name in self.acceptance:
                 raise ValueError(f"acceptance.{name} is fixed and dimensions.{name} searches it")
             if len(set(dimension.ends)) == 1 and not dimension.when:
@@ -202,26 +205,14 @@ class Study(Settings):
                 if not self.dimensions[name].holds(value):
                     raise ValueError(f"{where} is {value!r}: the dimension never has that value")
 
-    def corners(self) -> Iterator[dict[str, Any]]:
-        """The extreme settings: a rule that cannot be built is one of these already."""
-        # A draft's dimensions do not enter a rule, unless another dimension hangs on them.
-        yield from combinations(
-            self.dimensions,
-            lambda name, dimension: dimension.ends[: 1 if name in DRAFT_DIMENSIONS else None],
-        )
-
     def rule(self, settings: dict[str, Any]) -> Acceptance:
         """The acceptance rule of one trial's settings.
 
         Raises:
             ConfigError: a field that the rule lacks, does not know or has no use for.
         """
-        searched = {k: v for k, v in settings.items() if k in rules.FIELDS}
-        try:
-            return rules.rule_of({**self.acceptance, **searched})
-        except ConfigError as error:
-            hint = "; say `when` it applies" if "rule" in self.dimensions else ""
-            raise ConfigError(f"{error}{hint}") from error
+        searched = {k: v for k, v in settings.items() if k in field_names()}
+        return rules.rule_of({**self.acceptance, **searched}, source="acceptance")
 
     def policy(self, settings: dict[str, Any]) -> ContextPolicy:
         """How both models read under one trial's settings.

@@ -23,7 +23,7 @@ from foredraft import files, forecast
 from foredraft.cli import main
 from foredraft.errors import ConfigError
 from foredraft.forecast import forecaster
-from speculation import Acceptance, rollout
+from speculation import Lossless, Tolerance, rollout
 from timer_xl import Engine, TimerXL, TimerXLConfig, checkpoint
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=2)
@@ -36,7 +36,7 @@ COSTS = {
     "step_anchor_s": [0.0],
     "round_anchor_s": [0.0],
 }
-ADAPTS = Acceptance("lossless", sigma=0.3, propose="sample", emit="draft", lookahead=2, adapt=True)
+ADAPTS = Lossless(sigma=0.3, lookahead=2, adapt=True)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def recipe(storage: Path, **changes: Any) -> Path:
     choice = {
         "target": {"path": "../../targets/one"},
         "draft": {"path": "../../drafts/one"},
-        "acceptance": asdict(Acceptance(mse_tol=0.0, lookahead=2)),
+        "acceptance": asdict(Tolerance(mse_tol=0.0, lookahead=2)),
         "evaluation": {"data": "known.csv", "horizon": 24},
         "plan": None,
         "reads": {

@@ -7,7 +7,7 @@ import torch
 
 from foredraft.judge import closed_form, evaluate
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, ContextPolicy
+from speculation import ContextPolicy, Tolerance
 from timer_xl import Engine, TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=1)
@@ -64,7 +64,7 @@ def test_for_a_draft_near_its_target_the_closed_form_is_what_decoding_counts(
     target, draft = engine(), engine(noise=0.02)
     apart = distances(target, draft, windows, policy)
     first = apart[:, :, 0] if scope == "variate" else apart[:, :, 0].mean(-1)
-    rule = Acceptance(
+    rule = Tolerance(
         mse_tol=float(first[~first.isnan()].quantile(0.6)),
         lookahead=3,
         scope=scope,  # type: ignore[arg-type]
@@ -89,12 +89,6 @@ def test_a_rule_that_accepts_everything_is_expected_to_take_as_few_rounds_as_can
     windows: evaluate.EvaluationWindows,
 ) -> None:
     apart = distances(engine(), engine(noise=0.02), windows, ContextPolicy())
-    row = closed_form.expected_row(apart, Acceptance(mse_tol=1e9, lookahead=4), steps=8)
+    row = closed_form.expected_row(apart, Tolerance(mse_tol=1e9, lookahead=4), steps=8)
     assert row.acceptance_rate == 1
     assert row.accept_length == PATCHES / 2  # five patches, then the last
-
-
-def test_a_quorum_of_independent_variates_is_the_binomial_tail() -> None:
-    each = torch.full((1, 1, 1, 4), 0.3)
-    tail = closed_form._at_least(each, 2)
-    assert float(tail) == pytest.approx(1 - 0.7**4 - 4 * 0.3 * 0.7**3)

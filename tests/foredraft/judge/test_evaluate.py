@@ -9,7 +9,7 @@ from torch import Tensor
 from foredraft.data.spacing import evenly_spaced
 from foredraft.judge import evaluate
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, Plan, Speculation, speculate
+from speculation import Plan, Speculation, Tolerance, speculate
 from speculation.cost import PassCosts
 from timer_xl import TimerXL, TimerXLConfig
 
@@ -80,7 +80,7 @@ def test_a_rule_that_adapts_is_judged_at_the_batch_at_which_it_is_used() -> None
         round_anchor_s=(0.0,),
     )
     plan = Plan(costs, (0.8,) * 8)
-    rule = Acceptance(mse_tol=0.03, lookahead=8, adapt=True)
+    rule = Tolerance(mse_tol=0.03, lookahead=8, adapt=True)
 
     def judged(batch: int) -> evaluate.PairRow:
         evaluation = Evaluation(data="-", horizon=160, batch=batch)

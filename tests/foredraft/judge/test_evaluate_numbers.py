@@ -23,7 +23,15 @@ from foredraft.search import driver
 from foredraft.settings.config import Evaluation, Machine, Stage, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
 from foredraft.settings.study import Study
-from speculation import Acceptance, ContextPolicy, rollout, speculate
+from speculation import (
+    Acceptance,
+    ContextPolicy,
+    Gaussian,
+    Tolerance,
+    rollout,
+    rule_from,
+    speculate,
+)
 from speculation.cost import PassCosts
 from timer_xl import Engine, TimerXL, TimerXLConfig, checkpoint
 
@@ -160,7 +168,7 @@ def judged(
 def test_a_draft_equal_to_its_target_has_everything_accepted_and_costs_nothing(
     windows: EvaluationWindows,
 ) -> None:
-    row = judged(engine(0), Acceptance(mse_tol=1e-6, lookahead=2), windows)
+    row = judged(engine(0), Tolerance(mse_tol=1e-6, lookahead=2), windows)
     # Six patches in rounds of two proposals and one of the target's own, seven windows.
     assert row.accept_lengths == [0, 0, 0, 14]
     assert (row.acceptance_rate, row.accept_length, row.pass_rates) == (1.0, 3.0, [1.0, 1.0])
@@ -171,7 +179,7 @@ def test_a_draft_equal_to_its_target_has_everything_accepted_and_costs_nothing(
 def test_a_draft_of_which_nothing_is_accepted_leaves_the_targets_own_forecast(
     windows: EvaluationWindows,
 ) -> None:
-    row = judged(engine(1), Acceptance(mse_tol=0.0, lookahead=2), windows)
+    row = judged(engine(1), Tolerance(mse_tol=0.0, lookahead=2), windows)
     # A round emits the target's one patch; the sixth is proposed by nobody.
     assert row.accept_lengths == [0, 42, 0, 0]
     assert (row.acceptance_rate, row.accept_length, row.pass_rates[0]) == (0.0, 1.0, 0.0)
@@ -185,7 +193,7 @@ def test_a_row_is_counted_over_windows_that_are_forecast_one_by_one(
     windows: EvaluationWindows, monkeypatch: pytest.MonkeyPatch, policy: ContextPolicy, batch: int
 ) -> None:
     monkeypatch.setattr(evaluate, "ACCURACY_BATCH", batch)
-    draft, rule = engine(5, near=0.05), Acceptance(mse_tol=0.1, lookahead=3)
+    draft, rule = engine(5, near=0.05), Tolerance(mse_tol=0.1, lookahead=3)
     row = judged(draft, rule, windows, policy=policy)
     runs = [
         speculate(engine(0), draft, c[None], horizon=HORIZON, acceptance=rule, policy=policy)
@@ -222,7 +230,7 @@ def test_where_nothing_can_be_proposed_nothing_is_accepted(windows: EvaluationWi
     row = evaluate.judge_pair(
         engine(0),
         engine(1),
-        Acceptance(mse_tol=0.1, lookahead=2),
+        Tolerance(mse_tol=0.1, lookahead=2),
         one_patch,
         evaluation=evaluation,
         alone_WHC=alone,
@@ -231,7 +239,7 @@ def test_where_nothing_can_be_proposed_nothing_is_accepted(windows: EvaluationWi
 
 
 def test_a_rule_that_draws_repeats_itself_by_its_seed(windows: EvaluationWindows) -> None:
-    rule = Acceptance(rule="gaussian", sigma=0.3, bias=1.0, lookahead=3)
+    rule = Gaussian(sigma=0.3, bias=1.0, lookahead=3)
     draft = engine(5, near=0.05)
     first, again, other, default = (
         judged(draft, rule, windows, **options)
@@ -270,7 +278,7 @@ def predicted(rule: Acceptance, *, horizon: int, batch: int = 1, rates: int = 3)
 
 
 def test_the_predicted_speedup_counts_the_rounds_of_the_horizon_by_their_costs() -> None:
-    rule = Acceptance(mse_tol=0.1, lookahead=2)
+    rule = Tolerance(mse_tol=0.1, lookahead=2)
     # Six patches are two rounds of two proposals: 60 s against 2 x (12 + 2).
     assert predicted(rule, horizon=24) == pytest.approx(60 / 28)
     # A cut patch is a whole one: four rounds of 10 s; one proposal is left for the second round.
@@ -278,16 +286,16 @@ def test_the_predicted_speedup_counts_the_rounds_of_the_horizon_by_their_costs()
     # At batch 3 a step takes 30 s and a round 30 s.
     assert predicted(rule, horizon=24, batch=3) == pytest.approx(180 / 64)
     # No more is proposed than was counted, than the rule allows, or than the horizon has room for.
-    assert predicted(Acceptance(mse_tol=0.1, lookahead=9), horizon=24) == pytest.approx(
-        predicted(Acceptance(mse_tol=0.1, lookahead=3), horizon=24)
+    assert predicted(Tolerance(mse_tol=0.1, lookahead=9), horizon=24) == pytest.approx(
+        predicted(Tolerance(mse_tol=0.1, lookahead=3), horizon=24)
     )
     assert predicted(rule, horizon=24, rates=1) == pytest.approx(60 / 39)
     assert predicted(rule, horizon=8) == pytest.approx(20 / 13)
 
 
 def test_a_rule_that_adapts_is_predicted_at_its_best_lookahead_or_alone() -> None:
-    rule = Acceptance(mse_tol=0.1, lookahead=3, adapt=True)
-    fixed = [predicted(Acceptance(mse_tol=0.1, lookahead=k), horizon=24) for k in (1, 2, 3)]
+    rule = Tolerance(mse_tol=0.1, lookahead=3, adapt=True)
+    fixed = [predicted(Tolerance(mse_tol=0.1, lookahead=k), horizon=24) for k in (1, 2, 3)]
     assert predicted(rule, horizon=24) == pytest.approx(max(fixed))
     evaluation = Evaluation(data="none", horizon=24)
     hopeless = certain([0.0, 0.0, 0.0])
@@ -367,7 +375,7 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
     told = json.loads((directory / "references.json").read_text())["target"]
     target = Engine(checkpoint.load(tmp_path / "targets" / told["key"]))
     draft = Engine(checkpoint.load(tmp_path / "drafts" / row["draft_key"]))
-    rule = Acceptance(**json.loads(row["rule"]))
+    rule = rule_from(json.loads(row["rule"]))
     for split, count, prefix in [("validation", 7, ""), ("test", 6, "test_")]:
         windows = by_hand(split, horizon=60, count=count)
         run = speculate(target, draft, windows.context_WTC, horizon=60, acceptance=rule)

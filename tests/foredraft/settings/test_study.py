@@ -17,7 +17,9 @@ from foredraft import bank
 from foredraft.errors import ConfigError
 from foredraft.search.searcher import draw
 from foredraft.settings.config import Machine, validated
+from foredraft.settings.dimensions import ChoiceDimension, Searched, combinations
 from foredraft.settings.study import Study, read_study
+from speculation import Gaussian
 from timer_xl import TimerXLConfig
 
 SPACES = sorted((Path(__file__).parents[3] / "search_spaces").glob("*.yaml"))
@@ -45,10 +47,15 @@ def read(**changes: Any) -> Study:
     return validated(Study, study(**changes), source="tiny.yaml")
 
 
-CONDITIONAL: dict[str, Any] = {
+FIXED_FOR_ONE_RULE: dict[str, Any] = {
     "acceptance": {"bias": 2.0},
     "dimensions": {"rule": RULE, "mse_tol": TOLERANCE, "sigma": SIGMA},
 }
+
+
+def test_there_are_search_spaces() -> None:
+    """The claims about all of them would hold of none."""
+    assert {"demo", "smoke"} < {path.stem for path in SPACES}
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
@@ -72,7 +79,9 @@ def test_every_search_space_can_be_read(path: Path) -> None:
         ({"first": [{"beta": 5.0}]}, "first.0.beta is no dimension"),
         ({"draft": {"plans": {"a": [STAGE]}}}, "goes with dimensions.stages"),
         ({"draft": {}}, "give stages"),
-        (CONDITIONAL, "say `when` it applies"),
+        (FIXED_FOR_ONE_RULE, "acceptance.bias is 2.0: it has no effect under rule 'tolerance'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"draft": {"stages": [STAGE], "seed": 1.5}}, "draft.seed is 1.5"),
         ({"dimensions": {"sigma": {**SIGMA, "when": {"rule": "gaussian"}}}}, "name a dimension"),
         (
             {
@@ -111,6 +120,89 @@ def test_a_study_that_cannot_be_run_is_refused_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+def choice(*values: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "categorical", "choices": list(values), **more}
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "fixed", "said"),
+    [
+        ({"sigma": {"type": "float", "low": 0.0, "high": 1.0}}, {}, "sigma is 0.0: .* above 0"),
+        ({"bias": {"type": "float", "low": -1.0, "high": 1.0}}, {}, "bias is -1.0: .* above 0"),
+        ({"lookahead": {"type": "int", "low": 0, "high": 4}}, {}, "lookahead is 0: .* at least 1"),
+        ({"lookahead": {"type": "float", "low": 1, "high": 4}}, {}, "lookahead is 1.0: .* whole"),
+        ({"adapt": choice("False", True)}, {}, "adapt is 'False': it must be true or false"),
+        ({"forced": choice(None, 1.5)}, {}, "forced is 1.5: .* at most 1"),
+        ({"rule": choice("tolerance", "strict")}, {}, "rule is 'strict': one of tolerance, gauss"),
+        ({"mse_tol": TOLERANCE, "propose": choice("mean", "sample")}, {}, "emit is 'target'"),
+        ({"propose": choice("mean", "sample"), "emit": choice("draft", "target")}, {}, "emit is"),
+        ({"scope": choice("joint", "variate")}, {}, "quorum is None: it goes with scope"),
+        ({"scope": choice("joint", "variate")}, {"quorum": 0.5}, "quorum is 0.5: it goes with"),
+        (
+            {
+                "scope": choice("joint", "variate"),
+                "quorum": {"type": "float", "low": 0.5, "high": 1.0},
+            },
+            {},
+            "quorum is 0.5: it goes with scope 'variate'",
+        ),
+        (
+            {"scale": SCALE, "sigma": {**SIGMA, "when": {"scale": 0.5}}},
+            {},
+            "sigma is missing: rule 'gaussian' needs it",
+        ),
+        (
+            {"rule": RULE, "mse_tol": TOLERANCE, "bias": {**SIGMA, "when": {"rule": "tolerance"}}},
+            {},
+            "bias is 0.1: it has no effect under rule 'tolerance'",
+        ),
+        (
+            {"rule": choice("tolerance", "lossless"), "mse_tol": TOLERANCE, "bias": SIGMA},
+            {},
+            "bias is 0.1: it has no effect under rule 'tolerance'",
+        ),
+        (
+            {
+                "rule": choice("gaussian", "lossless"),
+                "bias": SIGMA,
+                "propose": choice("mean", when={"rule": "lossless"}),
+            },
+            {},
+            "propose is 'mean': under rule 'lossless' it is always 'sample'",
+        ),
+    ],
+)
+def test_whatever_a_dimension_may_draw_is_held_against_the_rules_own_fields(
+    dimensions: dict[str, Any], fixed: dict[str, Any], said: str
+) -> None:
+    given = {"rule": "gaussian", "sigma": 0.5, "bias": 2.0, **fixed}
+    acceptance = {name: value for name, value in given.items() if name not in dimensions}
+    if "rule" in dimensions:
+        acceptance.pop("bias", None)
+        dimensions = {"sigma": SIGMA, **dimensions}
+        acceptance.pop("sigma", None)
+    with pytest.raises(ConfigError, match=rf"^tiny.yaml: (dimensions|acceptance)\.{said}") as it:
+        read(acceptance=acceptance, dimensions=dimensions)
+    assert "\n" not in str(it.value)
+
+
+def test_a_chain_of_conditions_is_walked_and_not_multiplied_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, active = [], Searched.is_active
+    monkeypatch.setattr(
+        Searched, "is_active", lambda self, settings: asked.append(1) or active(self, settings)
+    )
+    names = [f"d{i}" for i in range(13)]
+    chain = {
+        name: ChoiceDimension(type="categorical", choices=[0, 1, 2], when=when)
+        for name, when in zip(names, [{}, *({n: [0, 1]} for n in names)], strict=False)
+    }
+    drawn = list(combinations(chain, lambda _, dimension: dimension.ends, only=(names[-1],)))
+    assert drawn == [{names[-1]: 0}, {names[-1]: 1}, {names[-1]: 2}, {}]
+    assert len(asked) < 10 * len(names)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -129,28 +221,57 @@ def test_a_study_that_does_not_suit_its_target_is_refused(
         read(**changes).check_target(TimerXLConfig(**MODEL))
 
 
-def conditional() -> Study:
-    when = {"sigma": {"rule": ["gaussian"]}, "bias": {"rule": "gaussian"}}
+def by_rule(**when: Any) -> Study:
     bias = {"type": "float", "low": 1.0, "high": 9.0}
     return read(
         acceptance={},
         dimensions={
             "rule": RULE,
             "mse_tol": TOLERANCE,
-            "sigma": {**SIGMA, "when": when["sigma"]},
-            "bias": {**bias, "when": when["bias"]},
+            "sigma": {**SIGMA, **when},
+            "bias": {**bias, **when},
         },
     )
 
 
-def test_a_dimension_with_a_condition_is_drawn_beside_its_value_and_never_else() -> None:
-    space = conditional()
+def test_a_rules_own_dimension_is_drawn_beside_the_rules_that_have_it_and_never_else() -> None:
+    space = by_rule()
     record = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [draw(record.ask(), space.dimensions) for _ in range(20)]
     assert {settings["rule"] for settings in drawn} == {"tolerance", "gaussian"}
     for settings in drawn:
         assert ("sigma" in settings) == (settings["rule"] == "gaussian")
         assert space.rule(settings).rule == settings["rule"]
+
+
+def test_a_condition_that_says_what_the_rules_say_themselves_changes_nothing() -> None:
+    assert by_rule() == by_rule(when={"rule": "gaussian"}) == by_rule(when={"rule": ["gaussian"]})
+    assert by_rule().dimensions["mse_tol"].when == {}
+
+
+def test_a_study_that_still_writes_what_a_rule_always_does_searches_the_same() -> None:
+    written = {
+        "propose": choice("sample", when={"rule": "lossless"}),
+        "emit": choice("draft", when={"rule": "lossless"}),
+    }
+    shorter: dict[str, Any] = {"rule": choice("tolerance", "lossless"), "mse_tol": TOLERANCE}
+    shorter |= {"sigma": SIGMA, "lookahead": {"type": "int", "low": 1, "high": 4}}
+    rules = []
+    for dimensions in (shorter, {**shorter, **written}):
+        space = read(acceptance={}, dimensions=dimensions)
+        record = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        rules.append([space.rule(draw(record.ask(), space.dimensions)) for _ in range(20)])
+    assert rules[0] == rules[1]
+    assert {rule.rule for rule in rules[0]} == {"tolerance", "lossless"}
+
+
+def test_a_rules_own_dimension_may_be_searched_beside_fewer_rules_than_have_it() -> None:
+    tolerance = {**TOLERANCE, "when": {"rule": "tolerance"}}
+    dimensions = {"rule": RULE, "mse_tol": tolerance, "sigma": SIGMA, "bias": SIGMA}
+    space = read(acceptance={}, dimensions=dimensions)
+    assert space.rule({"rule": "gaussian", "sigma": 1.0, "bias": 1.0}) == Gaussian(
+        sigma=1.0, bias=1.0
+    )
 
 
 def test_scales_of_one_effective_architecture_are_one_draft() -> None:

@@ -49,6 +49,6 @@ class Progression(Common):
         content = page.read_ladder(directory)
         return {
             "report": str(page.write_page(directory)),
-            "says": " ".join(page.ladder_sentences(page.ladder_info(content["rows"]))),
+            "says": " ".join(page.ladder_sentences(page.ladder_info(page.rows_of(content)))),
             "rows": content["rows"],
         }

@@ -1,4 +1,4 @@
-"""A ladder of draft quality for readers: rows, then plain information, then figure, table and page.
+"""A ladder of draft quality for readers: plain information, then figure, table and page.
 
     foredraft progression --recipe demo
 
@@ -8,19 +8,22 @@ ladder is a page of its own, and a section of the report of every study that has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
+from pydantic import ConfigDict, ValidationError
 
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
 from foredraft.files import atomic_write
 from foredraft.judge.progression import FILE
 from foredraft.report import page
-from foredraft.report.page import ACCENT, GREY
-from foredraft.report.tables import Row, Table, number, percent, quantity
+from foredraft.report.look import ACCENT, GREY
+from foredraft.report.tables import Table, number, percent, quantity
+from foredraft.search.trial import Sizes
 
 BLUE = "#3b528b"
 STRICT: dict[str, object] = {"symbol": "circle", "size": 10, "color": ACCENT}
@@ -41,7 +44,35 @@ READING = (
     "alone, which is the dashed line at 1×. A draft that is left of the line in the middle and "
     "right of it at the right, all by itself, makes its target superfluous on this data."
 )
-ARCHITECTURE = ("d_model", "n_heads", "d_ff", "n_layers")
+
+Content = dict[str, Any]
+"""ladder.json as it stands: the ladder, its rules, its rows, and where they come from."""
+
+
+class LadderRow(Sizes):
+    """One row of ladder.json: the target, or a rung with the target or without it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rung: str
+    way: str
+    """target, speculation or draft alone"""
+    key: str
+    parameters: int
+    near_horizon: int
+    near_mse: float
+    near_mae: float
+    far_horizon: int
+    far_mse: float
+    far_mae: float
+    acceptance_strict: float | None = None
+    acceptance_lenient: float | None = None
+    accept_length: float | None = None
+    mse_ratio: float | None = None
+    speedup: float | None = None
+    """over the target alone; measured in pairs where it is speculation's"""
+    speedup_low: float | None = None
+    speedup_high: float | None = None
 
 
 class Step(NamedTuple):
@@ -68,69 +99,83 @@ class LadderInfo(NamedTuple):
     horizon: int
 
 
-def read_ladder(directory: Path) -> Row:
+def read_ladder(directory: Path) -> Content:
     """What a climb left in its directory; ConfigError where nothing is."""
     path = directory / FILE
     if not path.is_file():
         raise ConfigError(f"{directory} holds no {FILE}: give the directory of a progression")
-    content: Row = read_json(path, remedy="climb the ladder once more")
+    content: Content = read_json(path, remedy="climb the ladder once more")
     return content
 
 
-def ladder_info(rows: list[Row]) -> LadderInfo:
+def rows_of(content: Content) -> list[LadderRow]:
+    """The rows of a ladder: first the target's, then two of each rung.
+
+    Raises:
+        ConfigError: they are not what a climb leaves.
+    """
+    try:
+        return [LadderRow.model_validate(row) for row in content["rows"]]
+    except (KeyError, ValidationError) as error:
+        raise ConfigError(
+            f"{FILE} is not what a climb leaves: climb the ladder once more"
+        ) from error
+
+
+def ladder_info(rows: Sequence[LadderRow]) -> LadderInfo:
     """The rungs in order, each from its two rows."""
     target = rows[0]
     pairs = zip(rows[1::2], rows[2::2], strict=True)
     return LadderInfo(
         steps=tuple(
             Step(
-                name=together["rung"],
-                strict=together["acceptance_strict"],
-                lenient=together["acceptance_lenient"],
-                error=together["far_mse"],
-                error_alone=alone["far_mse"],
-                speed=together["speedup"],
-                low=together["speedup_low"],
-                high=together["speedup_high"],
-                speed_alone=alone["speedup"],
+                name=together.rung,
+                strict=together.acceptance_strict or 0.0,
+                lenient=together.acceptance_lenient or 0.0,
+                error=together.far_mse,
+                error_alone=alone.far_mse,
+                speed=together.speedup or 0.0,
+                low=together.speedup_low or 0.0,
+                high=together.speedup_high or 0.0,
+                speed_alone=alone.speedup or 0.0,
             )
             for together, alone in pairs
         ),
-        target_error=target["far_mse"],
-        horizon=target["far_horizon"],
+        target_error=target.far_mse,
+        horizon=target.far_horizon,
     )
 
 
 def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
     """What the ladder says: how far the rungs lead, whether it pays, whether a target is needed."""
     first, best = info.steps[0], max(info.steps, key=lambda step: step.strict)
-    said = [
+    sentences = [
         f"Strict acceptance rises from {percent(first.strict)} ({first.name}) to "
         f"{percent(best.strict)} ({best.name})."
     ]
     proven = [step for step in info.steps if step.low > 1]
     fastest = max(proven or info.steps, key=lambda step: step.speed)
     if proven:
-        said.append(f"Speculation is fastest with {fastest.name}: {_interval(fastest)}.")
+        sentences.append(f"Speculation is fastest with {fastest.name}: {_interval(fastest)}.")
     else:
-        said.append(
+        sentences.append(
             f"No rung is established to be faster than the target alone; the nearest is "
             f"{fastest.name}, {_interval(fastest)}."
         )
     rivals = [s for s in info.steps if s.error_alone <= info.target_error and s.speed_alone > 1]
     if rivals:
         rival = min(rivals, key=lambda step: step.error_alone)
-        said.append(
+        sentences.append(
             f"The target is not worth its cost here: {_count(len(rivals), len(info.steps))} alone "
             f"are as accurate as it and faster, best of all {rival.name} (mse "
             f"{number(rival.error_alone)} against {number(info.target_error)}, "
             f"{rival.speed_alone:.2f}× as fast). Where that is so, speculation is pointless."
         )
     else:
-        said.append(
+        sentences.append(
             "No draft alone is both as accurate as the target and faster: it earns its cost."
         )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _interval(step: Step) -> str:
@@ -213,9 +258,9 @@ def _dress(figure: go.Figure, *, rungs: int) -> go.Figure:
     )
 
 
-def ladder_table(rows: list[Row]) -> Table:
+def ladder_table(rows: Sequence[LadderRow]) -> Table:
     """Every row: the target, then each rung with it and without it."""
-    near, far = rows[0]["near_horizon"], rows[0]["far_horizon"]
+    near, far = rows[0].near_horizon, rows[0].far_horizon
     columns = ("rung", "way", "architecture", "parameters")
     numbers = (
         *(f"mse {near}", f"mae {near}", f"mse {far}", f"mae {far}"),
@@ -232,57 +277,56 @@ def ladder_table(rows: list[Row]) -> Table:
     )
 
 
-def _table_row(row: Row) -> tuple[str, ...]:
-    architecture = " / ".join(str(row[name]) for name in ARCHITECTURE)
-    if row["patches_out"] > 1:
-        architecture += f" ×{row['patches_out']}"
-    errors = ("near_mse", "near_mae", "far_mse", "far_mae")
+def _table_row(row: LadderRow) -> tuple[str, ...]:
+    architecture = " / ".join(map(str, (row.d_model, row.n_heads, row.d_ff, row.n_layers)))
+    if row.patches_out and row.patches_out > 1:
+        architecture += f" ×{row.patches_out}"
     return (
-        row["rung"],
-        row["way"],
+        row.rung,
+        row.way,
         architecture,
-        quantity(row["parameters"]),
-        *(number(row[name], digits=4) for name in errors),
-        percent(row.get("acceptance_lenient")),
-        percent(row.get("acceptance_strict")),
-        number(row.get("mse_ratio")),
-        number(row.get("accept_length"), digits=2),
-        number(row.get("speedup"), digits=2, unit="×"),
+        quantity(row.parameters),
+        *(number(e, digits=4) for e in (row.near_mse, row.near_mae, row.far_mse, row.far_mae)),
+        percent(row.acceptance_lenient),
+        percent(row.acceptance_strict),
+        number(row.mse_ratio),
+        number(row.accept_length, digits=2),
+        number(row.speedup, digits=2, unit="×"),
     )
 
 
-def ladder_sections(content: Row, *, name: str = "ladder", lead: bool = True) -> list[str]:
+def ladder_sections(content: Content, *, name: str = "ladder", lead: bool = True) -> list[str]:
     """The ladder as sections of a page: its figure, with what it says as `lead`, and its table.
 
     `name` is the figure's own on the page.
     """
-    rows = content["rows"]
+    rows = rows_of(content)
     info = ladder_info(rows)
     figure = page.figure_html(ladder_figure(info), name=name, reading=READING, min_width=860)
-    said = " ".join(ladder_sentences(info)) if lead else ""
+    sentences = " ".join(ladder_sentences(info)) if lead else ""
     title = f"The ladder of draft quality: {content['ladder']['name']}"
     return [
-        page.section_html(title, figure, lead=said),
+        page.section_html(title, figure, lead=sentences),
         page.section_html(
             "Every rung, with its target and without", page.table_html(ladder_table(rows))
         ),
     ]
 
 
-def ladders_of(target: str, *, storage: Path) -> list[Row]:
+def ladders_of(target: str, *, storage: Path) -> list[Content]:
     """The ladders in a storage that lead to this target's drafts."""
     found = [read_ladder(path.parent) for path in sorted(storage.glob(f"progressions/*/{FILE}"))]
-    return [content for content in found if content["rows"][0]["key"] == target]
+    return [content for content in found if rows_of(content)[0].key == target]
 
 
 def write_page(directory: Path) -> Path:
     """The path of `report.html`, written into the ladder's directory."""
     content = read_ladder(directory)
-    ladder, rows = content["ladder"], content["rows"]
+    ladder, rows = content["ladder"], rows_of(content)
     evaluation = ladder["evaluation"]
     about = (
         f"{evaluation['data']}, {evaluation['split']} split · horizon {evaluation['horizon']} · "
-        f"batch {evaluation['batch']} · target of {quantity(rows[0]['parameters'])} parameters"
+        f"batch {evaluation['batch']} · target of {quantity(rows[0].parameters)} parameters"
     )
     parts = ladder_sections(content, lead=False)  # the page itself begins with it
     parts.append(

@@ -14,8 +14,6 @@ from plotly.offline import get_plotlyjs
 
 from foredraft.report.tables import Table
 
-ACCENT = "#e8590c"
-GREY = "#868e96"
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
 
 

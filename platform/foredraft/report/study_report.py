@@ -1,4 +1,4 @@
-"""The report of a study: rows, then plain information, then Plotly figures, then one HTML file.
+"""The report of a study: its record, then plain information, then figures, then one HTML file.
 
     foredraft report joint
 
@@ -15,27 +15,16 @@ from plotly import graph_objects as go
 
 from foredraft.files import atomic_write
 from foredraft.redaction import redacted
-from foredraft.report import page, quality, tables
-from foredraft.report.directory import Study, read_study
-from foredraft.report.figures import (
-    accuracy_figure,
-    curves_figure,
-    dress,
-    front_figure,
-    settings_figure,
-)
-from foredraft.report.information import (
-    Summary,
-    accuracy_info,
-    curves_info,
-    front_info,
-    points_info,
-    settings_info,
-    summary_info,
-)
-from foredraft.report.ladder import ladder_sections
+from foredraft.report import hypervolume, page, scatter, tables
+from foredraft.report.axes import settings_figure, settings_info
+from foredraft.report.curves import curves_figure, curves_info
+from foredraft.report.dots import accuracy_info, front_info
+from foredraft.report.ladder import Content, ladder_sections
 from foredraft.report.page import Tile
+from foredraft.report.study_files import StudyFiles, read_study_files
+from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import number, percent, quantity
+from foredraft.search.record import CHOICE
 
 READING = {
     "front": (
@@ -65,28 +54,25 @@ READING = {
 def write_report(study_dir: Path) -> Path:
     """The path of `report.html`, written into the study's directory."""
     path = study_dir / "report.html"
-    atomic_write(path, report_html(read_study(study_dir)))
+    atomic_write(path, report_html(read_study_files(study_dir)))
     return path
 
 
-def report_html(study: Study) -> str:
+def report_html(study: StudyFiles) -> str:
     """The report as one self-contained page."""
-    summary = summary_info(study.trials, references=study.references, best=study.best)
+    summary = summary_info(study.record)
     parts = [page.tiles_html(tiles(summary)), *_figure_sections(study), *_table_sections(study)]
     return page.page_html(study.name, about=about_text(study), reading=summary.reading, parts=parts)
 
 
-def about_text(study: Study) -> str:
+def about_text(study: StudyFiles) -> str:
     """What was forecast, with which target and when, in one line."""
-    known, made = study.references, str(study.provenance.get("time_utc", ""))
+    evaluation, target = study.record.study.evaluation, study.record.target
+    made = str(study.provenance.get("time_utc", ""))
     parts = [
-        f"Horizon {known['horizon']} in patches of {known.get('patch', '?')}"
-        if "horizon" in known
-        else "",
-        f"batch {known['batch']}" if "batch" in known else "",
-        f"target of {quantity(known['target'].get('parameters'))} parameters"
-        if "target" in known
-        else "",
+        f"Horizon {evaluation.horizon} in patches of {target.patch if target else '?'}",
+        f"batch {evaluation.batch}",
+        f"target of {quantity(target.parameters)} parameters" if target else "",
         f"{made[:16].replace('T', ' ')} UTC" if made else "",
     ]
     return " · ".join(part for part in parts if part)
@@ -105,41 +91,41 @@ def tiles(summary: Summary) -> list[Tile]:
     interval = f"{what} {number(best.low, digits=2)} to {number(best.high, digits=2)}"
     note = interval if best.measured else "predicted, not measured yet"
     length = f"{number(summary.accept_length, digits=2)} patches a round"
+    budget = f"mse ratio, budget {summary.budget:g}"
     return [
         Tile("Speedup within budget", f"{best.measured or best.predicted:.2f}×", note),
         Tile("Its acceptance rate", percent(best.acceptance), length),
-        Tile("Its error over the target's", number(best.mse_ratio), _budget_text(summary.budget)),
+        Tile("Its error over the target's", number(best.mse_ratio), budget),
         done,
         drafts,
     ]
 
 
-def _budget_text(budget: float | None) -> str:
-    return f"mse ratio, budget {budget:g}" if budget is not None else "mse ratio"
-
-
-def _figure_sections(study: Study) -> list[str]:
-    trials, references = study.trials, study.references
+def _figure_sections(study: StudyFiles) -> list[str]:
+    record = study.record
     sections = []
-    if points_info(trials):
-        front = front_figure(front_info(trials, references=references))
-        accuracy = accuracy_figure(accuracy_info(trials, references=references))
-        settings = settings_info(trials)
+    if record.complete:
         sections = [
-            _plot_section("Acceptance against speedup", "front", front),
-            _plot_section("Accuracy against speedup", "accuracy", accuracy),
+            _plot_section(
+                "Acceptance against speedup", "front", scatter.front_figure(front_info(record))
+            ),
+            _plot_section(
+                "Accuracy against speedup",
+                "accuracy",
+                scatter.accuracy_figure(accuracy_info(record)),
+            ),
         ]
+        settings = settings_info(record.complete)
         if len(settings.axes) > 1:
             figure = settings_figure(settings)
             sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
-    searched = quality.quality_info(study.path, trials=trials)
+    searched = hypervolume.hypervolume_info(study.path, record=record)
     if searched.studies:
-        figure = dress(quality.quality_figure(searched), 380, ())
-        sections.append(quality.section(figure, searched))
+        sections.append(hypervolume.section(searched))
     if len(study.curves):
-        curves = curves_figure(curves_info(study.curves))
+        figure = curves_figure(curves_info(study.curves))
         sections.append(
-            _plot_section("How the models were trained", "curves", curves, min_width=860)
+            _plot_section("How the models were trained", "curves", figure, min_width=860)
         )
     return sections
 
@@ -149,7 +135,7 @@ def _plot_section(title: str, name: str, figure: go.Figure, *, min_width: int = 
     return page.section_html(title, plot)
 
 
-def all_ladder_sections(ladders: Sequence[tables.Row]) -> list[str]:
+def all_ladder_sections(ladders: Sequence[Content]) -> list[str]:
     """The sections of several ladders on one page, each figure under a name of its own."""
     return [
         section
@@ -158,25 +144,28 @@ def all_ladder_sections(ladders: Sequence[tables.Row]) -> list[str]:
     ]
 
 
-def _table_sections(study: Study) -> list[str]:
-    trials, references = study.trials, study.references
-    front = tables.front_table(trials, best=study.best)
-    failures = tables.failures_table(trials)
+def _table_sections(study: StudyFiles) -> list[str]:
+    record, references = study.record, study.record.references
+    front, failures = tables.front_table(record), tables.failures_table(record.trials)
     sections = []
     if front.rows:
-        rule = study.best.get("rule")
-        lead = f"The highlighted trial is the recommended one. {rule}" if rule else ""
+        choice = record.choice
+        lead = (
+            f"The highlighted trial is the recommended one: the {CHOICE}."
+            if choice and choice.outcome.measured
+            else ""
+        )
         sections.append(page.section_html("The front", page.table_html(front), lead=lead))
     if references:
-        drafts = page.table_html(tables.drafts_table(trials, references=references))
+        drafts = page.table_html(tables.drafts_table(references))
         lead = "Each model by itself: its size, its error, and its speed over the target's."
         sections.append(page.section_html("Target and drafts, each alone", drafts, lead=lead))
     if failures.rows:
         sections.append(page.section_html("Failed trials", page.table_html(failures)))
-    resolved = yaml.safe_dump(study.resolved, sort_keys=False, allow_unicode=True)
+    sections += all_ladder_sections(study.ladders)
+    settings = yaml.safe_dump(study.settings, sort_keys=False, allow_unicode=True)
     # A team's database address may be among the settings, password and all.
-    folded = page.details_html("The study as it was run (study.yaml)", redacted(resolved))
+    folded = page.details_html("The study as it was run (study.yaml)", redacted(settings))
     if study.provenance:
         folded += page.tree_html("Where these results come from (provenance)", study.provenance)
-    sections += all_ladder_sections(study.ladders)
     return [*sections, page.section_html("Record", folded)]

@@ -1,22 +1,21 @@
-"""Rows as text and tables: what a trial, a draft or a failure is in words and figures.
+"""Trials as text and tables: what a trial, a draft or a failure is in words and figures.
 
 Pure functions from plain values to text; whoever puts them into a page escapes them
 (`foredraft.report.page`).
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from foredraft.judge.timing import INTERVAL_PAIRS
 from foredraft.redaction import redacted
-
-Row = dict[str, Any]
+from foredraft.search.record import Point, Record
+from foredraft.search.references import References
+from foredraft.search.trial import Scalar, Sizes, Trial
 
 SYMBOLS = {"rule": "", "sigma": "σ", "bias": "bias", "mse_tol": "tol", "lookahead": "K"}
 
@@ -60,89 +59,20 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-# The order in which a reader asks: how well, how fast, how exact, at what cost.
-METRICS: dict[str, tuple[str, Callable[[object], str]]] = {
-    "acceptance_rate": ("accepted", percent),
-    "accept_length": ("accept length", lambda v: number(v, digits=2)),
-    "predicted_speedup": ("predicted", lambda v: number(v, digits=2, unit="×")),
-    "mse": ("mse", lambda v: number(v, digits=4)),
-    "mae": ("mae", lambda v: number(v, digits=4)),
-    "mse_ratio": ("mse ratio", number),
-    "test_mse_ratio": ("on test", number),
-    "deviation": ("deviation", lambda v: number(v, digits=5)),
-    "parameters": ("parameters", quantity),
-    "seconds": ("took", lambda v: number(v, digits=1, unit=" s")),
-}
-SIZES = ("n_layers", "d_model", "n_heads", "d_ff")
-FRONT_METRICS = (
-    "parameters",
-    "acceptance_rate",
-    "accept_length",
-    "predicted_speedup",
-    "measured",
-    "mse",
-    "mse_ratio",
-    "test_mse_ratio",
-    "deviation",
-)
-
-
-def plain_rows(frame: pd.DataFrame) -> list[Row]:
-    """The rows as plain Python values, None for whatever is missing or infinite."""
-    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    missing = value is None or value is pd.NA or value is pd.NaT
-    return None if missing or (isinstance(value, float) and not math.isfinite(value)) else value
-
-
-def is_feasible(row: Row) -> bool:
-    """Whether a finished trial kept the accuracy budget; a table without one refuses nobody."""
-    return row.get("state") == "complete" and bool(row.get("feasible", True))
-
-
-def hover_text(row: Row) -> str:
-    """Everything known of a trial, names and values aligned in two columns."""
-    pairs = [(label, show(row.get(name))) for name, (label, show) in METRICS.items()]
-    pairs.insert(3, ("measured", measured_text(row)))
-    pairs.append(("draft", draft_text(row)))
-    pairs += [(name, setting_text(value)) for name, value in settings_of(row).items()]
-    pairs = [(label, text) for label, text in pairs if text != "–"]
-    width = max((len(label) for label, _ in pairs), default=0)
-    # Plotly folds ordinary spaces; these stay.
-    lines = (f"{label.ljust(width)}  {text}".replace(" ", "\u00a0") for label, text in pairs)
-    verdict = "" if is_feasible(row) else " (over the accuracy budget)"
-    return "<br>".join(
-        [f"<b>Trial {row.get('number')}</b>{verdict}", *(escape(line) for line in lines)]
-    )
-
-
-def settings_of(row: Row) -> Row:
-    """The settings that apply to a trial, by their own names."""
-    prefix = "settings."
-    return {
-        name.removeprefix(prefix): value
-        for name, value in row.items()
-        if name.startswith(prefix) and value is not None
-    }
-
-
 def setting_text(value: object) -> str:
     """A setting as a person would write it."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def measured_text(row: Row) -> str:
+def measured_text(point: Point) -> str:
     """A measured speedup with its 95 % interval or range, or an en dash."""
-    if row.get("speedup") is None:
+    measured = point.outcome.measured
+    if measured is None:
         return "–"
-    low, high = number(row.get("speedup_low"), digits=2), number(row.get("speedup_high"), digits=2)
-    pairs = row.get("pairs")
-    few = f", range of {pairs:.0f} pairs" if pairs and pairs < INTERVAL_PAIRS else ""
-    fell = ", fell off the front" if row.get("confirmed") is False else ""
-    return f"{number(row['speedup'], digits=2, unit='×')} [{low}, {high}]{few}{fell}"
+    low, high = number(measured.speedup_low, digits=2), number(measured.speedup_high, digits=2)
+    few = f", range of {measured.pairs} pairs" if measured.pairs < INTERVAL_PAIRS else ""
+    fell = ", fell off the front" if point.standing.confirmed is False else ""
+    return f"{number(measured.speedup, digits=2, unit='×')} [{low}, {high}]{few}{fell}"
 
 
 def interval_text(pairs: int | None) -> str:
@@ -151,62 +81,90 @@ def interval_text(pairs: int | None) -> str:
     return f"range of {plural(pairs or 0, 'pair')}" if few else "95 % interval"
 
 
-def test_text(row: Row) -> str:
+def test_text(point: Point) -> str:
     """The error ratio on the test split, marked where it is not what the search saw."""
-    return number(row.get("test_mse_ratio")) + (" (differs)" if row.get("test_differs") else "")
+    test = point.outcome.test
+    return number(test.mse_ratio) + (" (differs)" if test.differs else "") if test else "–"
 
 
-def draft_text(row: Row) -> str:
-    """The effective architecture of a trial's draft: layers, width, heads, feed-forward width."""
-    if row.get("d_model") is None:
+def architecture_text(sizes: Sizes) -> str:
+    """Layers, width, heads and feed-forward width, as far as the family has them."""
+    if sizes.d_model is None:
         return "–"
-    # A column that lacks a value for one trial holds fractions for all of them.
-    sizes = {name: number(row.get(name), digits=0) for name in SIZES}
-    return "{n_layers}×{d_model}, {n_heads} heads, ff {d_ff}".format(**sizes)
+    return f"{sizes.n_layers}×{sizes.d_model}, {sizes.n_heads} heads, ff {sizes.d_ff}"
 
 
-def front_table(trials: pd.DataFrame, *, best: Row) -> Table:
+# The order in which a reader asks: how well, how fast, how exact, at what cost.
+CELLS: dict[str, Callable[[Point], str]] = {
+    "accepted": lambda p: percent(p.outcome.metrics.acceptance_rate),
+    "accept length": lambda p: number(p.outcome.metrics.accept_length, digits=2),
+    "predicted": lambda p: number(p.outcome.metrics.predicted_speedup, digits=2, unit="×"),
+    "measured": measured_text,
+    "mse": lambda p: number(p.outcome.metrics.mse, digits=4),
+    "mae": lambda p: number(p.outcome.metrics.mae, digits=4),
+    "mse ratio": lambda p: number(p.outcome.metrics.mse_ratio),
+    "on test": test_text,
+    "deviation": lambda p: number(p.outcome.metrics.deviation, digits=5),
+    "parameters": lambda p: quantity(p.outcome.draft.parameters),
+    "took": lambda p: number(p.trial.seconds, digits=1, unit=" s"),
+    "draft": lambda p: architecture_text(p.outcome.draft.architecture),
+}
+"""What is shown of a complete trial, by the name of its row or column."""
+FRONT_COLUMNS = (
+    *("draft", "parameters", "accepted", "accept length", "predicted", "measured"),
+    *("mse", "mse ratio", "on test", "deviation"),
+)
+
+
+def hover_text(point: Point) -> str:
+    """Everything known of a trial, names and values aligned in two columns."""
+    pairs = [(label, show(point)) for label, show in CELLS.items()]
+    pairs += [(name, setting_text(value)) for name, value in settings_of(point.trial).items()]
+    pairs = [(label, text) for label, text in pairs if text != "–"]
+    width = max((len(label) for label, _ in pairs), default=0)
+    # Plotly folds ordinary spaces; these stay.
+    lines = (f"{label.ljust(width)}  {text}".replace(" ", "\u00a0") for label, text in pairs)
+    verdict = "" if point.standing.feasible else " (over the accuracy budget)"
+    return "<br>".join(
+        [f"<b>Trial {point.trial.number}</b>{verdict}", *(escape(line) for line in lines)]
+    )
+
+
+def settings_of(trial: Trial) -> dict[str, Scalar]:
+    """The settings that apply to a trial."""
+    return {name: value for name, value in trial.settings.items() if value is not None}
+
+
+def front_table(record: Record) -> Table:
     """The front by rising acceptance; settings that all of its trials share go into the note."""
-    rows = [row for row in plain_rows(trials) if row.get("on_front")]
-    rows.sort(key=lambda row: row.get("acceptance_rate") or 0.0)
-    settings = [settings_of(row) for row in rows]
-    names = sorted({name for one in settings for name in one} - {"scale"}, key=_setting_place)
-    varied = [name for name in names if len({one.get(name) for one in settings}) > 1]
+    points = sorted(record.front, key=lambda point: point.outcome.metrics.acceptance_rate)
+    settings = [settings_of(point.trial) for point in points]
+    names = sorted({name for own in settings for name in own} - {"scale"}, key=_setting_place)
+    varied = [name for name in names if len({own.get(name) for own in settings}) > 1]
     shared = ", ".join(
         f"{name} {setting_text(settings[0][name])}" for name in names if name not in varied
     )
-    numbers = [row.get("number") for row in rows]
     texts = ("trial", "settings", "draft", "measured")
-    columns = ("trial", "scale", "settings", "draft", *FRONT_METRICS)
+    columns = ("trial", "scale", "settings", *FRONT_COLUMNS)
+    choice = record.choice
     return Table(
-        columns=tuple(METRICS[name][0] if name in METRICS else name for name in columns),
-        rows=tuple(_front_row(row, varied) for row in rows),
-        numeric=frozenset(METRICS[n][0] if n in METRICS else n for n in columns if n not in texts),
-        best=numbers.index(best["number"]) if best.get("number") in numbers else None,
+        columns=columns,
+        rows=tuple(_front_row(point, varied) for point in points),
+        numeric=frozenset(columns) - frozenset(texts),
+        best=points.index(choice) if choice else None,
         note=f"The same for all of them: {shared}." if shared else "",
     )
 
 
-def _front_row(row: Row, varied: Sequence[str]) -> tuple[str, ...]:
-    own = settings_of(row)
+def _front_row(point: Point, varied: Sequence[str]) -> tuple[str, ...]:
+    own = settings_of(point.trial)
     settings = " · ".join(
         f"{SYMBOLS.get(name, name)} {setting_text(own[name])}".strip()
         for name in varied
         if name in own
     )
-    return (
-        str(row.get("number")),
-        number(own.get("scale"), digits=2),
-        settings,
-        draft_text(row),
-        *(
-            OWN_TEXTS[name](row) if name in OWN_TEXTS else METRICS[name][1](row.get(name))
-            for name in FRONT_METRICS
-        ),
-    )
-
-
-OWN_TEXTS = {"measured": measured_text, "test_mse_ratio": test_text}
+    cells = (CELLS[name](point) for name in FRONT_COLUMNS)
+    return (str(point.trial.number), number(own.get("scale"), digits=2), settings, *cells)
 
 
 def _setting_place(name: str) -> tuple[int, str]:
@@ -214,66 +172,50 @@ def _setting_place(name: str) -> tuple[int, str]:
     return known.index(name) if name in known else len(known), name
 
 
-def drafts_table(trials: pd.DataFrame, *, references: Row) -> Table:
+def drafts_table(references: References) -> Table:
     """The target and every trained draft, each forecasting alone."""
-    built = {row.get("draft_key"): row for row in plain_rows(trials)}
-    target = references.get("target", {})
-    policies = target.get("policies", {})
-    several = len(policies) > 1
+    target = references.target
+    several = len(target.policies) > 1
+    errors = target.policies if several else {"": target}
     rows = [
-        _alone_row(f"target{under}", {"speedup_alone": 1.0, **target, **errors}, target, 1.0)
-        for under, errors in (
-            [(f", {policy}", error) for policy, error in policies.items()]
-            if several
-            else [("", {})]
+        (
+            f"target, {policy}" if several else "target",
+            quantity(target.parameters),
+            architecture_text(target),
+            *(number(own.mse, digits=4), number(own.mae, digits=4), number(1.0)),
+            number(1.0, digits=2, unit="×"),
+            target.key[:12],
         )
+        for policy, own in errors.items()
     ]
-    drafts = sorted(references.get("drafts", []), key=lambda draft: -(draft.get("scale") or 0.0))
-    for draft in drafts:
-        under = f", {draft.get('policy')}" if several else ""
-        name = f"draft {number(draft.get('scale'), digits=2)}{under}"
-        ratio = ratio_alone(draft, target)
-        rows.append(_alone_row(name, draft, built.get(draft.get("key"), draft), ratio))
+    rows += [
+        (
+            f"draft {number(draft.scale, digits=2)}" + (f", {draft.policy}" if several else ""),
+            quantity(draft.parameters),
+            architecture_text(draft),
+            *(number(draft.mse, digits=4), number(draft.mae, digits=4), number(draft.mse_ratio)),
+            number(draft.speedup_alone, digits=2, unit="×"),
+            draft.key[:12],
+        )
+        for draft in sorted(references.drafts, key=lambda draft: -(draft.scale or 0.0))
+    ]
     columns = ("model", "parameters", "layers × width", "mse", "mae", "mse ratio", "speed alone")
     numeric = frozenset(columns) - {"model", "layers × width"}
     return Table((*columns, "key"), tuple(rows), numeric)
 
 
-def ratio_alone(draft: Row, target: Row) -> float | None:
-    """The error of a draft alone over the target's, both under the draft's context policy.
-
-    None where the target's error under that policy is not known.
-    """
-    policies = target.get("policies") or {}
-    beside = policies.get(draft.get("policy"), {}) if policies else target
-    return draft["mse"] / beside["mse"] if draft.get("mse") and beside.get("mse") else None
-
-
-def _alone_row(name: str, model: Row, built: Row, ratio: float | None) -> tuple[str, ...]:
-    return (
-        name,
-        quantity(model.get("parameters")),
-        draft_text(built),
-        number(model.get("mse"), digits=4),
-        number(model.get("mae"), digits=4),
-        number(ratio),
-        number(model.get("speedup_alone"), digits=2, unit="×"),
-        str(model.get("key", ""))[:12],
-    )
-
-
-def failures_table(trials: pd.DataFrame) -> Table:
+def failures_table(trials: Iterable[Trial]) -> Table:
     """The trials that failed, and the error of each."""
-    rows = [row for row in plain_rows(trials) if row.get("state") == "failed"]
     return Table(
         ("trial", "scale", "error"),
         tuple(
             (
-                str(row.get("number")),
-                number(row.get("settings.scale"), digits=2),
-                redacted(str(row.get("error") or "no error was recorded")),
+                str(trial.number),
+                number(trial.settings.get("scale"), digits=2),
+                redacted(trial.error),
             )
-            for row in rows
+            for trial in trials
+            if trial.error
         ),
         frozenset({"trial", "scale"}),
     )

@@ -2,9 +2,9 @@
 
     directory = run(read_study(Path("search_spaces/etth1.yaml")), storage=Path("runs"))
 
-A trial is a coordinator that holds no CPU and no GPU (trial). It asks for its draft, which is
-trained as a task of its own if nobody had it before; has the pair judged as another task, in stages
-that end early for the hopeless (judging); and reports to Optuna, whose storage keeps all
+Each trial has a coordinator that holds no CPU and no GPU (coordinator). It asks for its draft,
+which is trained as a task of its own if nobody had it before; has the pair judged as another task,
+in stages that end early for the hopeless (judging); and reports to Optuna, whose storage keeps all
 (searcher).
 Inside the search speed is what the cost model predicts from passes timed while the machine was
 otherwise idle, so that trials may share it. At the end every point of the front is timed for real
@@ -29,6 +29,7 @@ from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate
 from foredraft.search import confirm, disk, judging, once, record, results, warm
+from foredraft.search.coordinator import COORDINATOR, Coordinator, Job
 from foredraft.search.machines import (
     check_shared,
     cluster_in_words,
@@ -38,8 +39,9 @@ from foredraft.search.machines import (
     submit,
 )
 from foredraft.search.progress import Bar, Board, epoch_in_words
+from foredraft.search.record import Record
+from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
-from foredraft.search.trial import COORDINATOR, Coordinator, Job
 from foredraft.settings.config import Training
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
@@ -113,37 +115,51 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         study = study.model_copy(update={"machine": settled(study.machine)})
         target = _obtain_target(study, target_training, storage, console)
         _check_drafts(study, target, storage)
-        work = submit(
-            judging.open_bench, study.evaluation, target.path, study.machine, machine=study.machine
-        )
-        accuracy: evaluate.Accuracy = ray.get(work).accuracy
-        console.print(f"target {target.key}: mse {accuracy.mse:.4f} alone")
-        trials = _search(study, storage, directory, target, console, verbose=verbose)
-        rows = record.rows_of(study, trials)
-        record.mark_front(rows, study)
-        confirm.confirm(rows, study, storage=storage, target=target.path, console=console)
-        results.write(study, directory, rows, target=target, accuracy=accuracy)
-    _tell_failures(study, rows, console)
+        alone = _alone(study, target)
+        console.print(f"target {target.key}: mse {alone.mse:.4f} alone")
+        optuna_study = open_record(study, directory)
+        begun = _record(study, optuna_study, alone)
+        # A report is to show the target beside the trials while they run.
+        results.write_references(begun, directory)
+        _search(begun, optuna_study, storage, target, console, verbose=verbose)
+        ended = _record(study, optuna_study, alone)
+        found = confirm.confirm(ended, storage=storage, target=target.path, console=console)
+        results.write(found, directory, target=target)
+    _say_failures(found, console)
     return directory
 
 
-def _tell_failures(study: Study, rows: list[record.Row], console: Console) -> None:
+def _alone(study: Study, target: bank.Model) -> Target:
+    """The target by itself, on the windows of the study."""
+    arguments = (study.evaluation, target.path, study.machine)
+    work = submit(judging.open_baseline, *arguments, machine=study.machine)
+    accuracy: evaluate.Accuracy = ray.get(work).accuracy
+    return results.target_alone(target, accuracy)
+
+
+def _record(study: Study, optuna_study: optuna.Study, target: Target | None) -> Record:
+    """What Optuna's study holds now."""
+    trials = record.trials_of(optuna_study.get_trials(deepcopy=False), study=study)
+    return Record(study, tuple(trials), target)
+
+
+def _say_failures(found: Record, console: Console) -> None:
     """Nothing, where most trials came to something; says how many did not.
 
     Raises:
         StudyStopped: most of them failed.
     """
-    own = [row for row in rows if not row["from_study"]]
+    name, own = found.study.name, record.own(found.trials)
     count, error = record.failures(own)
     if not count:
         return
     how_many = f"all {count}" if count == len(own) else f"{count} of {len(own)}"
-    said = f"{how_many} trials failed, most often with: {error}"
+    sentence = f"{how_many} trials failed, most often with: {error}"
     if 2 * count > len(own):
         raise StudyStopped(
-            f"study {study.name!r}: {said} (`foredraft report {study.name}` shows all there is)"
+            f"study {name!r}: {sentence} (`foredraft report {name}` shows all there is)"
         )
-    console.print(said, soft_wrap=True)
+    console.print(sentence, soft_wrap=True)
 
 
 def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> None:
@@ -161,6 +177,7 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
     if not _has_begun(study, directory):
         return
     before = read_mapping(directory / "study.yaml", what="a study")
+    record.read(study, directory)  # refuses the trials of another version
     now = _resolved(study)
     changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
     if changed:
@@ -176,7 +193,7 @@ def _has_begun(study: Study, directory: Path) -> bool:
     Where the trials are in a database, the directory alone does not tell.
     """
     kept = directory.exists() and (study.database or (directory / "trials.parquet").is_file())
-    return bool(kept or record.trials_of(study, directory))
+    return bool(kept or record.stored(study, directory))
 
 
 def _check_data(study: Study) -> None:
@@ -250,30 +267,54 @@ def _obtain_target(
 
 
 def _search(
-    study: Study,
+    begun: Record,
+    optuna_study: optuna.Study,
     storage: Path,
-    directory: Path,
     target: bank.Model,
     console: Console,
     *,
     verbose: bool,
-) -> list[optuna.trial.FrozenTrial]:
-    """All trials, those that another study reported included."""
-    kept = open_record(study, directory)
-    searcher = OptunaSearcher(study, kept)
-    before = record.rows_of(study, kept.get_trials(deepcopy=False))
-    done = len(record.reported(kept.get_trials(deepcopy=False)))
-    if study.warm_start and not before:
-        console.print(warm.start(study, kept, storage=storage))
-    at_once = concurrency(study.machine)
-    if study.machine.concurrency and at_once < study.machine.concurrency:
-        console.print(f"concurrency {study.machine.concurrency}: there is room for {at_once}")
-    job = Job(study, storage, target.path, target.config, once.start())
-    tuner = tune.Tuner(
+) -> None:
+    """Nothing; afterwards Optuna's study holds as many trials of its own as were asked for."""
+    study = begun.study
+    searcher = OptunaSearcher(study, optuna_study)
+    # The searcher has closed what a dead driver left: there may be more now than had begun.
+    ended = [t for t in _record(study, optuna_study, begun.target).trials if t.state != "running"]
+    if study.warm_start and not ended:
+        console.print(warm.start(study, optuna_study, storage=storage))
+    left = study.trials - len(record.own(ended))
+    if left > 0:
+        job = Job(study, storage, target.path, target.config, once.start())
+        bar = Bar(study.trials, ended=ended, budget=study.budget)
+        at_once = _at_once(study, console)
+        _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
+    if searcher.stuck:
+        raise StudyStopped(
+            f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
+        )
+    if len(record.own(_record(study, optuna_study, begun.target).trials)) < study.trials:
+        raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
+
+
+def _at_once(study: Study, console: Console) -> int:
+    """Trials under way at once; says where that is fewer than were asked for."""
+    at_once, wanted = concurrency(study.machine), study.machine.concurrency
+    if wanted and at_once < wanted:
+        console.print(f"concurrency {wanted}: there is room for {at_once}")
+    return at_once
+
+
+def _tuner(
+    job: Job, searcher: OptunaSearcher, bar: Bar, *, left: int, at_once: int, verbose: bool
+) -> tune.Tuner:
+    """Tune's own machinery, its directory emptied: Optuna's storage holds all that counts."""
+    study, storage = job.study, job.storage
+    shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(Coordinator, job=job), COORDINATOR),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            num_samples=study.trials - done,
+            num_samples=left,
             max_concurrent_trials=at_once,
             reuse_actors=True,
         ),
@@ -284,20 +325,6 @@ def _search(
             failure_config=tune.FailureConfig(max_failures=2),
             # A trial has nothing to go on from; what it made is in the bank.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[
-                Bar(study.trials, rows=before, budget=study.budget),
-                Board(storage / "tensorboard" / study.name),
-            ],
+            callbacks=[bar, Board(storage / "tensorboard" / study.name)],
         ),
     )
-    shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
-    if done < study.trials:
-        tuner.fit()
-    if searcher.stuck:
-        raise StudyStopped(
-            f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
-        )
-    trials = kept.get_trials(deepcopy=False)
-    if len(record.reported(trials)) < study.trials:
-        raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
-    return trials

@@ -1,34 +1,36 @@
 """Pareto fronts as plain arithmetic: who is beaten, how much a front covers, where its knee is.
 
-    keep = on_front([goals(row, objectives) for row in rows])
-    covered = hypervolume(points, reference=(0.0, 0.0, 0.0))
+    keep = on_front([goals(outcome.metrics, objectives) for outcome in outcomes])
+    volume = hypervolume(points, reference=(0.0, 0.0, 0.0))
 
-A point is a tuple of numbers, each better the higher it is; `goals` turns a row into one.
+A point is given by its goals, numbers of which each is better the higher it is; `goals` makes them
+of a trial's metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from foredraft.search.trial import Metrics, Trial
 from foredraft.settings.study import OBJECTIVES
 
-Point = tuple[float, ...]
+Goals = tuple[float, ...]
 
 
-def goals(row: Mapping[str, Any], objectives: Sequence[str]) -> Point:
-    """A row's objectives, each turned so that higher is better."""
-    return tuple(row[n] if OBJECTIVES[n] == "max" else -row[n] for n in objectives)
+def goals(metrics: Metrics, objectives: Sequence[str]) -> Goals:
+    """The objectives of a trial that was judged on windows, turned so that higher is better."""
+    values = {name: float(getattr(metrics, name)) for name in objectives}
+    return tuple(v if OBJECTIVES[name] == "max" else -v for name, v in values.items())
 
 
-def beats(one: Point, other: Point) -> bool:
+def beats(one: Goals, other: Goals) -> bool:
     """Whether `one` is nowhere worse than `other`, and somewhere better."""
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
-def on_front(points: Sequence[Point]) -> list[bool]:
+def on_front(points: Sequence[Goals]) -> list[bool]:
     """Which points no other beats; of equal ones the first alone stands for all."""
-    seen: set[Point] = set()
+    seen: set[Goals] = set()
     keep = []
     for point in points:
         keep.append(point not in seen and not any(beats(other, point) for other in points))
@@ -36,7 +38,7 @@ def on_front(points: Sequence[Point]) -> list[bool]:
     return keep
 
 
-def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
+def hypervolume(points: Sequence[Goals], *, reference: Goals) -> float:
     """The volume between `reference` and the points, each better than it in every objective.
 
     Exact, by slices along the last objective (While et al. 2006, the HSO algorithm); meant for the
@@ -55,7 +57,7 @@ def hypervolume(points: Sequence[Point], *, reference: Point) -> float:
     return volume
 
 
-def knee(points: Sequence[Point]) -> int | None:
+def knee(points: Sequence[Goals]) -> int | None:
     """The index of the front's point nearest to the best of everything; None without points.
 
     Each objective runs from 0, the worst on the front, to 1, the best; one in which all points
@@ -66,7 +68,7 @@ def knee(points: Sequence[Point]) -> int | None:
     lows, highs = map(min, zip(*points, strict=True)), map(max, zip(*points, strict=True))
     spans = [(low, high) for low, high in zip(lows, highs, strict=True)]
 
-    def distance(point: Point) -> float:
+    def distance(point: Goals) -> float:
         return sum(
             ((high - value) / (high - low)) ** 2
             for value, (low, high) in zip(point, spans, strict=True)
@@ -76,24 +78,24 @@ def knee(points: Sequence[Point]) -> int | None:
     return min(range(len(points)), key=lambda index: distance(points[index]))
 
 
-QUALITY = ("acceptance_rate", "predicted_speedup", "mse_ratio")
+HYPERVOLUME_OF = ("acceptance_rate", "predicted_speedup", "mse_ratio")
 """What the hypervolume of a study is made of, whatever it optimises."""
 
 
-def quality(rows: Sequence[Mapping[str, Any]], *, budget: float) -> list[float]:
+def hypervolumes(trials: Iterable[Trial], *, budget: float) -> list[float]:
     """The hypervolume after each trial, from acceptance 0, speedup 0 and the accuracy budget.
 
-    Only finished trials within the budget count, so that it never falls: in units of acceptance
+    Only complete trials within the budget count, so that it never falls: in units of acceptance
     times speedup times the part of the target's error that was saved, the budget's included.
     """
-    points: list[Point] = []
-    covered = [0.0]
-    for row in rows:
-        if row.get("state") == "complete":
-            point = goals(row, QUALITY)
+    points: list[Goals] = []
+    volumes = [0.0]
+    for trial in trials:
+        if trial.outcome and not trial.outcome.stopped:
+            point = goals(trial.outcome.metrics, HYPERVOLUME_OF)
             if not any(other == point or beats(other, point) for other in points):
                 points = [p for p in points if not beats(point, p)] + [point]
-                covered.append(hypervolume(points, reference=(0.0, 0.0, -budget)))
+                volumes.append(hypervolume(points, reference=(0.0, 0.0, -budget)))
                 continue
-        covered.append(covered[-1])
-    return covered[1:]
+        volumes.append(volumes[-1])
+    return volumes[1:]

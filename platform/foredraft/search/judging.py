@@ -23,17 +23,18 @@ from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
 from foredraft.search import front
 from foredraft.search.machines import threads
+from foredraft.search.trial import Metrics, Reason, Rule
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.study import OBJECTIVES, Study
 from foredraft.train.journal import Journal
-from speculation import Acceptance, Plan, checkpoint, cost
+from speculation import Plan, checkpoint, cost
 from speculation.forecaster import Forecaster
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
 
 
-class Bench(NamedTuple):
+class Baseline(NamedTuple):
     """What every trial under one context policy is judged against."""
 
     target: Path
@@ -42,13 +43,13 @@ class Bench(NamedTuple):
     """the target's own forecasts"""
     accuracy: evaluate.Accuracy
 
-    def few(self, count: int) -> Bench:
+    def few(self, count: int) -> Baseline:
         """The same on `count` of the windows, evenly spaced."""
         total = len(self.windows.truth_WHC)
         index_W = evenly_spaced(total, count=min(count, total))
         windows = EvaluationWindows(*(part[index_W] for part in self.windows))
         alone_WHC = self.alone_WHC[index_W]
-        return Bench(
+        return Baseline(
             self.target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC)
         )
 
@@ -66,19 +67,16 @@ class Prepared(NamedTuple):
     """seconds of the target over seconds of the draft, each alone"""
 
 
-class Judged(NamedTuple):
-    """What a trial came to, and how far it got."""
+class Assessment(NamedTuple):
+    """What judging a pair came to, and how far it got."""
 
-    row: PairRow
-    predicted_speedup: float
-    windows: int
-    """on which the row was counted; 0 for the closed form"""
-    stopped: str | None
+    metrics: Metrics
+    stopped: Reason | None
     """why it was not judged on all windows, or None where it was"""
     plan: Plan | None
     """of a rule that adapts: what the passes cost, and the closed form's pass rates"""
     seconds: float
-    """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
+    """of judging alone"""
 
 
 def train_model(
@@ -95,30 +93,30 @@ def train_model(
     )
 
 
-def open_bench(evaluation: Evaluation, target: Path, machine: Machine) -> Bench:
+def open_baseline(evaluation: Evaluation, target: Path, machine: Machine) -> Baseline:
     """The windows, and what the target makes of them."""
     model = _open(target, evaluation, machine)
     windows = evaluate.draw_windows(evaluation, model.config)
     alone_WHC = evaluate.forecast_alone(model, windows, evaluation=evaluation)
-    return Bench(target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC))
+    return Baseline(target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC))
 
 
-def prepare(study: Study, evaluation: Evaluation, path: Path, bench: Bench) -> Prepared:
+def prepare(study: Study, evaluation: Evaluation, path: Path, baseline: Baseline) -> Prepared:
     """What a draft costs and proposes, whatever the rule; wants an otherwise idle machine."""
-    target, draft = (_open(p, evaluation, study.machine) for p in (bench.target, path))
+    target, draft = (_open(p, evaluation, study.machine) for p in (baseline.target, path))
     lookahead = study.longest_lookahead
-    alone_WHC = evaluate.forecast_alone(draft, bench.windows, evaluation=evaluation)
-    few = bench.few(study.few_windows or 1)
+    alone_WHC = evaluate.forecast_alone(draft, baseline.windows, evaluation=evaluation)
+    few = baseline.few(study.few_windows or 1)
     return Prepared(
         costs=timing.calibrate(
-            target, draft, bench.windows, lookahead=lookahead, evaluation=evaluation
+            target, draft, baseline.windows, lookahead=lookahead, evaluation=evaluation
         ),
         distances_WSKC=closed_form.draft_distances(
             target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
         ),
-        accuracy=evaluate.accuracy(alone_WHC, bench.windows.truth_WHC),
-        target_accuracy=bench.accuracy,
-        speedup_alone=timing.time_alone(target, draft, bench.windows, evaluation=evaluation),
+        accuracy=evaluate.accuracy(alone_WHC, baseline.windows.truth_WHC),
+        target_accuracy=baseline.accuracy,
+        speedup_alone=timing.time_alone(target, draft, baseline.windows, evaluation=evaluation),
     )
 
 
@@ -126,11 +124,11 @@ def judge(
     study: Study,
     evaluation: Evaluation,
     path: Path,
-    rule: Acceptance,
-    bench: Bench,
+    rule: Rule,
+    baseline: Baseline,
     prepared: Prepared,
-    best: Sequence[front.Point],
-) -> Judged:
+    best: Sequence[front.Goals],
+) -> Assessment:
     """What the rule makes of the pair, stage by stage; `best` is the front when the trial began."""
     began = time.perf_counter()
     draft = _open(path, evaluation, study.machine)
@@ -141,49 +139,71 @@ def judge(
     expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=patch)
     plan = Plan(prepared.costs, tuple(expected.pass_rates)) if rule.adapt else None
 
-    def on(part: Bench) -> Judged:
-        row = _counted(study, evaluation, draft, rule, part, plan)
-        seconds = time.perf_counter() - began
-        return Judged(row, predict(row), len(part.windows.truth_WHC), None, plan, seconds)
+    def assessed(row: PairRow, *, windows: int) -> Assessment:
+        metrics = metrics_of(row, predicted_speedup=predict(row), windows=windows)
+        return Assessment(metrics, None, plan, time.perf_counter() - began)
 
-    total = len(bench.windows.truth_WHC)
+    def on(part: Baseline) -> Assessment:
+        row = _counted(study, evaluation, draft, rule, part, plan)
+        return assessed(row, windows=len(part.windows.truth_WHC))
+
+    total = len(baseline.windows.truth_WHC)
     if not 0 < study.few_windows < total:
-        return on(bench)
-    judged = Judged(expected, predict(expected), 0, None, plan, time.perf_counter() - began)
-    for part in (bench.few(study.few_windows), bench):
-        stopped = why_stop(judged, study, best, target_mse=bench.accuracy.mse)
+        return on(baseline)
+    judged = assessed(expected, windows=0)
+    for part in (baseline.few(study.few_windows), baseline):
+        stopped = why_stop(judged.metrics, study, best, target_mse=baseline.accuracy.mse)
         if stopped:
             return judged._replace(stopped=stopped)
         judged = on(part)
     return judged
 
 
-def why_stop(
-    judged: Judged, study: Study, best: Sequence[front.Point], *, target_mse: float
-) -> str | None:
-    """Why the trial is hopeless, or None.
+def metrics_of(row: PairRow, *, predicted_speedup: float, windows: int) -> Metrics:
+    """What was counted on so many windows; what the closed form (0) does not tell is None.
 
-    What a stage told is taken as better by the study's slack. Nothing beats a trial in what it did
-    not tell: the closed form knows no error, and so stops none for a front that has one.
+    Raises:
+        ValueError: a number counted on windows is none.
     """
-    if judged.row.mse_ratio - study.slack > study.budget:
+    numbers = {**row._asdict(), "predicted_speedup": predicted_speedup}
+    odd = {n: v for n, v in numbers.items() if isinstance(v, float) and not math.isfinite(v)}
+    if odd and windows:
+        name, value = next(iter(odd.items()))
+        raise ValueError(f"{name} is {value}: the pair does not forecast")
+    return Metrics(**(numbers | dict.fromkeys(odd)), windows=windows)
+
+
+def why_stop(
+    metrics: Metrics, study: Study, best: Sequence[front.Goals], *, target_mse: float
+) -> Reason | None:
+    """Why a trial is hopeless that came to these metrics in an early stage, or None.
+
+    They are taken as better by the study's slack. Nothing beats a trial in what is not known yet:
+    the closed form knows no error, and so stops none for a front that has one.
+    """
+    ratio = metrics.mse_ratio
+    if ratio is not None and ratio - study.slack > study.budget:
         return "budget"
-    told = {**judged.row._asdict(), "predicted_speedup": judged.predicted_speedup}
+    known = metrics.model_dump(exclude_none=True)
     # A few windows have errors of their own: only their ratio tells of the others.
-    told["mse"] = told["mse_ratio"] * target_mse
-    point = []
+    if ratio is not None:
+        known["mse"] = ratio * target_mse
+    optimistic = []
     for name in study.objectives:
-        value, sign = told[name], 1 if OBJECTIVES[name] == "max" else -1
-        better = value + sign * study.slack * (1.0 if name == "acceptance_rate" else abs(value))
-        point.append(math.inf if math.isnan(value) else sign * better)
-    return "front" if any(front.beats(other, tuple(point)) for other in best) else None
+        sign = 1 if OBJECTIVES[name] == "max" else -1
+        if name not in known:
+            optimistic.append(math.inf)
+            continue
+        slack = study.slack * (1.0 if name == "acceptance_rate" else abs(known[name]))
+        optimistic.append(sign * known[name] + slack)
+    return "front" if any(front.beats(other, tuple(optimistic)) for other in best) else None
 
 
 def time_pairs(
     study: Study,
     evaluation: Evaluation,
     path: Path,
-    rule: Acceptance,
+    rule: Rule,
     plan: Plan | None,
     target: Path,
 ) -> timing.Timing:
@@ -204,32 +224,32 @@ def judge_on(
     study: Study,
     evaluation: Evaluation,
     path: Path,
-    rule: Acceptance,
+    rule: Rule,
     plan: Plan | None,
     target: Path,
 ) -> PairRow:
     """The pair on another split than the search saw."""
     draft = _open(path, evaluation, study.machine)
-    bench = open_bench(evaluation, target, study.machine)
-    return _counted(study, evaluation, draft, rule, bench, plan)
+    baseline = open_baseline(evaluation, target, study.machine)
+    return _counted(study, evaluation, draft, rule, baseline, plan)
 
 
 def _counted(
     study: Study,
     evaluation: Evaluation,
     draft: Forecaster,
-    rule: Acceptance,
-    bench: Bench,
+    rule: Rule,
+    baseline: Baseline,
     plan: Plan | None,
 ) -> PairRow:
-    """What the pair does on the windows of a bench."""
+    """What the pair does on the windows of a baseline."""
     return evaluate.judge_pair(
-        _open(bench.target, evaluation, study.machine),
+        _open(baseline.target, evaluation, study.machine),
         draft,
         rule,
-        bench.windows,
+        baseline.windows,
         evaluation=evaluation,
-        alone_WHC=bench.alone_WHC,
+        alone_WHC=baseline.alone_WHC,
         plan=plan,
         seed=study.seed,
     )

@@ -1,4 +1,4 @@
-"""Where a study's work runs: joining Ray, what a task claims, how many trials there is room for."""
+"""Where a study's work runs: joining Ray, what a task needs, how many trials there is room for."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Device(NamedTuple):
 
     name: str
     """such as cpu, gpu, or Ray's name of an accelerator"""
-    claims: dict[str, float]
+    needs: dict[str, float]
     """resources that only a node with such a device has"""
 
 
@@ -167,7 +167,7 @@ def appears(path: Path) -> bool:
 
 
 def uses_gpu(machine: Machine) -> bool:
-    """Whether the study's tasks claim GPUs; the driver's own machine need not have one."""
+    """Whether the study's tasks need GPUs; the driver's own machine need not have one."""
     if machine.use_gpu is not None:
         return machine.use_gpu
     return bool(ray.cluster_resources().get("GPU"))
@@ -221,12 +221,12 @@ def _room(machine: Machine) -> int:
     return max(present, int(grown.get("CPU", 0)) // share, 1)
 
 
-def claims(
+def needs(
     machine: Machine, *, training: bool = False, alone: bool = False, device: Device | None = None
 ) -> dict[str, Any]:
-    """What a task claims: its share of a node, or with `alone` all of one, or nothing.
+    """What a task asks of Ray: its share of a node, or with `alone` all of one, or nothing.
 
-    A training with several workers claims nothing, as Ray Train claims for each of them.
+    A training with several workers needs nothing itself, as Ray Train asks for each of them.
 
     Raises:
         ConfigError: no node has that much.
@@ -238,7 +238,7 @@ def claims(
     return {
         "num_cpus": _smallest_node() if whole else _share(machine),
         "num_gpus": 1 if uses_gpu(machine) else 0,
-        "resources": dict(device.claims) if device else {},
+        "resources": dict(device.needs) if device else {},
     }
 
 
@@ -272,8 +272,8 @@ def submit(
     device: Device | None = None,
 ) -> Any:
     """The future of `work(*arguments)` as a task with what it needs."""
-    needs = claims(machine, training=training, alone=alone, device=device)
-    return ray.remote(work).options(**OPTIONS, **needs).remote(*arguments)
+    needed = needs(machine, training=training, alone=alone, device=device)
+    return ray.remote(work).options(**OPTIONS, **needed).remote(*arguments)
 
 
 # A task that lost its worker or its node is run again. It is not placed in the group of the trial
@@ -282,6 +282,6 @@ OPTIONS = {"max_retries": 3, "scheduling_strategy": "DEFAULT"}
 
 
 def threads(machine: Machine) -> Machine:
-    """The machine as this task may use it: as many threads as it claimed CPUs."""
-    claimed = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
-    return machine.model_copy(update={"cpus": machine.cpus or int(claimed) or None})
+    """The machine as this task may use it: as many threads as it was given CPUs."""
+    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+    return machine.model_copy(update={"cpus": machine.cpus or int(given) or None})

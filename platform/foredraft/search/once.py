@@ -29,12 +29,12 @@ class Once:
         key: str,
         work: Callable[..., Any],
         arguments: Sequence[Any],
-        claims: dict[str, Any],
+        needs: dict[str, Any],
     ) -> Any:
-        """What `work(*arguments)` gives as a Ray task with these claims, or gave before."""
+        """What `work(*arguments)` gives as a Ray task that needs so much, or gave before."""
         async with self.locks[key]:
             if key not in self.results:
-                task = ray.remote(work).options(**OPTIONS, **claims)
+                task = ray.remote(work).options(**OPTIONS, **needs)
                 self.results[key] = await task.remote(*arguments)
         return self.results[key]
 

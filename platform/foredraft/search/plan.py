@@ -14,17 +14,16 @@ import torch
 
 from foredraft import bank, data, files, provenance, redaction, train
 from foredraft.search.driver import target_of
-from foredraft.search.trial import ARCHITECTURE
+from foredraft.search.trial import Sizes
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.settings.study import Study
 from speculation import checkpoint, families
 from speculation.forecaster import Architecture
 
 TIMED_STEPS = 3
-Plan = dict[str, Any]
 
 
-def of(study: Study, *, storage: Path) -> Plan:
+def of(study: Study, *, storage: Path) -> dict[str, Any]:
     """The resolved study, its distinct drafts, and the seconds that training them takes here.
 
     Raises:
@@ -65,7 +64,7 @@ def of(study: Study, *, storage: Path) -> Plan:
         },
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
-        "distinct_architectures": len({tuple(p[n] for n in ARCHITECTURE) for p in planned}),
+        "distinct_architectures": len({Sizes.of(one.model) for one in trainings}),
         "distinct_drafts": len(planned),
         "training_s": sum(p["training_s"] for p in (*first, *planned)),
         "training_note": (
@@ -87,7 +86,7 @@ def _line(
     storage: Path,
     machine: Machine,
     stand_in: Path | None = None,
-) -> Plan:
+) -> dict[str, Any]:
     """One line of the plan: a model, whether it is in the bank, and what training it costs.
 
     A draft that is distilled has no key before its target is there; its training is timed with a
@@ -101,7 +100,7 @@ def _line(
     known = path is not None and bank.is_whole(path)
     return {
         "key": path.name if path else None,
-        **{name: getattr(training.model, name, None) for name in ARCHITECTURE},
+        **Sizes.of(training.model).model_dump(),
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,

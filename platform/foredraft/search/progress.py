@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from foredraft.search import front
-from foredraft.search.record import ROW, state_of
+from foredraft.search.record import TRIAL, own
+from foredraft.search.trial import Trial
 from foredraft.settings.config import Training
 
 SCALARS = (
@@ -38,10 +38,8 @@ SCALARS = (
 class Bar(tune.Callback):
     """One line of progress on standard error, with an estimate of the time left."""
 
-    def __init__(self, trials: int, *, rows: list[dict[str, Any]], budget: float) -> None:
-        self.trials, self.rows, self.budget = trials, rows, budget
-        # Trials that another study reported are none of these.
-        self.taken = sum(row.get("from_study") is not None for row in rows)
+    def __init__(self, total: int, *, ended: list[Trial], budget: float) -> None:
+        self.total, self.ended, self.budget = total, ended, budget
 
     def setup(self, *args: Any, **info: Any) -> None:
         """Show the bar; made here, as Tune pickles its callbacks and a bar cannot be."""
@@ -57,32 +55,27 @@ class Bar(tune.Callback):
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.progress.add_task("", total=self.trials, completed=self._own)
+        self.task = self.progress.add_task("", total=self.total, completed=self._own)
         self.progress.start()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "trials": self.trials,
-            "rows": self.rows,
-            "budget": self.budget,
-            "taken": self.taken,
-        }
+        return {"total": self.total, "ended": self.ended, "budget": self.budget}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Move the bar, and say what the trial gave and how much the study has covered."""
-        row = json.loads(result[ROW])
-        self.rows.append({**row, "state": state_of(row)})
-        covered = front.quality(self.rows, budget=self.budget)[-1]
-        said = f"{in_words(row)}; hypervolume {covered:.4f}"
-        self.progress.update(self.task, completed=self._own, description=said)
+        reported = reported_by(result)
+        self.ended.append(reported)
+        volume = front.hypervolumes(self.ended, budget=self.budget)[-1]
+        line = f"{in_words(reported)}; hypervolume {volume:.4f}"
+        self.progress.update(self.task, completed=self._own, description=line)
         if not self.console.is_terminal:
-            self.console.print(f"trial {self._own}/{self.trials}: {said}", soft_wrap=True)
+            self.console.print(f"trial {self._own}/{self.total}: {line}", soft_wrap=True)
 
     @property
     def _own(self) -> int:
-        return len(self.rows) - self.taken
+        return len(own(self.ended))
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Leave the bar as it ended."""
@@ -99,8 +92,8 @@ class Board(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Write the trial's settings and numbers."""
-        number, row = trial.config["number"], json.loads(result[ROW])
-        numbers = {name: row[name] for name in SCALARS if name in row}
+        number, row = trial.config["number"], reported_by(result).flat()
+        numbers = {name: row[name] for name in SCALARS if row.get(name) is not None}
         settings = {k: v if v is not None else "none" for k, v in trial.config["settings"].items()}
         with SummaryWriter(str(self.directory / f"trial-{number:04d}")) as writer:
             # Not add_hparams: that opens a second run inside the first.
@@ -114,20 +107,26 @@ def epoch_in_words(row: Mapping[str, Any], training: Training) -> str:
     """An epoch of the target's training as one line, with what its stage may still take."""
     stage = next(stage for stage in training.stages if stage.name == row["stage"])
     left = max(0, stage.epochs - int(row["epoch"])) * row["seconds"]
-    said = f"target, {row['stage']} {row['epoch']}/{stage.epochs}"
+    progress = f"target, {row['stage']} {row['epoch']}/{stage.epochs}"
     ending = f", at most {left:.0f} s left of it" if left else ""
-    return f"{said}: validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s{ending}"
+    return f"{progress}: validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s{ending}"
 
 
-def in_words(row: Mapping[str, Any]) -> str:
-    """A trial's row as one line."""
-    if row.get("error"):
-        return f"failed: {row['error']}"
-    ratio = f", mse ratio {row['mse_ratio']:.4f}" if "mse_ratio" in row else ""
-    where = f" on {row['windows']} windows" if row["windows"] else " in closed form"
-    why = {"budget": "over the budget", "front": "behind the front", None: ""}[row["stopped"]]
-    end = f"; stopped{where}: {why}" if why else ""
+def reported_by(result: dict[str, Any]) -> Trial:
+    """The trial that a coordinator's result holds."""
+    return Trial.model_validate_json(result[TRIAL])
+
+
+def in_words(trial: Trial) -> str:
+    """A trial that ended, as one line."""
+    if not trial.outcome:
+        return f"failed: {trial.error}"
+    metrics, stopped = trial.outcome.metrics, trial.outcome.stopped
+    ratio = f", mse ratio {metrics.mse_ratio:.4f}" if metrics.mse_ratio is not None else ""
+    where = f" on {metrics.windows} windows" if metrics.windows else " in closed form"
+    why = {"budget": "over the budget", "front": "behind the front"}
+    end = f"; stopped{where}: {why[stopped]}" if stopped else ""
     return (
-        f"acceptance {row['acceptance_rate']:.0%}, predicted "
-        f"{row['predicted_speedup']:.2f}x{ratio}{end}"
+        f"acceptance {metrics.acceptance_rate:.0%}, predicted "
+        f"{metrics.predicted_speedup:.2f}x{ratio}{end}"
     )

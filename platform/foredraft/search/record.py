@@ -1,32 +1,160 @@
-"""What a study has reported, whether it has ended or not: its trials as rows, front and choice.
+"""What a study has reported, whether it has ended or not: its trials, front, choice, references.
 
-    rows = rows_of(study, trials_of(study, directory))
-    mark_front(rows, study)
+    record = read(study, Path("runs/studies/demo"))
+    record.choice, record.front, record.references
 
-Optuna's storage holds a trial as soon as it is reported. Nothing here writes or needs Ray.
+Optuna's storage holds a trial as soon as it is reported, and `trials.json` holds all of them once a
+study has ended, with what was measured then. Nothing here writes, or needs Ray.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from foredraft.search import front
+from foredraft.documents import read_json
+from foredraft.search import front as pareto
+from foredraft.search.references import References, Target
+from foredraft.search.trial import Outcome, Scalar, Trial, other_version
 from foredraft.settings.dimensions import FloatDimension
 from foredraft.settings.study import Study
 
-Row = dict[str, Any]
+TRIAL = "trial"
+"""The user attribute of Optuna's trial that holds all that was reported."""
+OLD_ROW = "row"
+"""The user attribute of version 0.1."""
+TRIALS_FILE = "trials.json"
+REFERENCES_FILE = "references.json"
+CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
+KNEE = "confirmed point of the front nearest to the best of every objective"
 
-ROW = "row"
-"""The user attribute of a trial that holds all that was reported."""
-WARM = "warm_start"
-"""The user attribute of a trial that another study reported."""
+
+class Standing(NamedTuple):
+    """How a trial that ended stands in its study."""
+
+    trial: Trial
+    feasible: bool
+    """complete, and within the accuracy budget"""
+    on_front: bool
+    """of the trials within the budget, or of all where none is"""
+    confirmed: bool | None
+    """false where another point of the front is better in everything once both are measured;
+    None where it was not measured"""
+    hypervolume: float
+    """of the study after this trial"""
+
+    def flat(self) -> dict[str, Any]:
+        """The trial as one row of a table, with how it stands."""
+        standing = {name: getattr(self, name) for name in Standing._fields if name != "trial"}
+        return self.trial.flat() | standing
+
+
+class Point(NamedTuple):
+    """A trial that is complete, beside what it came to and how it stands."""
+
+    outcome: Outcome
+    standing: Standing
+
+    @property
+    def trial(self) -> Trial:
+        """The trial itself."""
+        return self.standing.trial
+
+
+@dataclass(frozen=True)
+class Record:
+    """A study's trials, and what follows from them as they are now."""
+
+    study: Study
+    trials: tuple[Trial, ...]
+    """in order, those under way too"""
+    target: Target | None = None
+    """None before the target is trained"""
+
+    @functools.cached_property
+    def standings(self) -> tuple[Standing, ...]:
+        """How each trial that ended stands."""
+        ended = [trial for trial in self.trials if trial.state != "running"]
+        feasible = {t.number for t in ended if t.is_within(self.study.budget)}
+        complete = {t.number: t.outcome for t in ended if t.outcome and t.state == "complete"}
+        within = {n: outcome for n, outcome in complete.items() if n in feasible} or complete
+        on_front = _best({n: self._predicted(outcome) for n, outcome in within.items()})
+        timed = {n: within[n] for n in on_front if within[n].measured}
+        confirmed = _best({n: self._measured(outcome) for n, outcome in timed.items()})
+        volumes = pareto.hypervolumes(ended, budget=self.study.budget)
+        return tuple(
+            Standing(
+                trial=trial,
+                feasible=trial.number in feasible,
+                on_front=trial.number in on_front,
+                confirmed=trial.number in confirmed if trial.number in timed else None,
+                hypervolume=volume,
+            )
+            for trial, volume in zip(ended, volumes, strict=True)
+        )
+
+    @property
+    def complete(self) -> list[Point]:
+        """The trials that were judged on all windows."""
+        return [
+            Point(one.trial.outcome, one)
+            for one in self.standings
+            if one.trial.outcome and one.trial.state == "complete"
+        ]
+
+    @property
+    def front(self) -> list[Point]:
+        """The points of the front, in the order of their trials."""
+        return [point for point in self.complete if point.standing.on_front]
+
+    @property
+    def choice(self) -> Point | None:
+        """The fastest point within the accuracy budget; of equals, the most accurate.
+
+        What was measured outranks what was only predicted.
+        """
+        within = [point for point in self.front if point.standing.feasible]
+        return max(within, key=_rank, default=None)
+
+    @property
+    def knee(self) -> Point | None:
+        """The confirmed point of the front nearest to the best of everything."""
+        points = [p for p in self.front if p.standing.feasible and p.standing.confirmed]
+        index = pareto.knee([self._measured(point.outcome) for point in points])
+        return None if index is None else points[index]
+
+    @property
+    def references(self) -> References | None:
+        """What the trials are compared with; None before the target is trained."""
+        return References.of(self.study, self.target, self.trials) if self.target else None
+
+    def _predicted(self, outcome: Outcome) -> pareto.Goals:
+        return pareto.goals(outcome.metrics, self.study.objectives)
+
+    def _measured(self, outcome: Outcome) -> pareto.Goals:
+        """The objectives, with the measured speedup for the predicted one."""
+        metrics = outcome.metrics.model_copy(update={"predicted_speedup": outcome.speedup})
+        return pareto.goals(metrics, self.study.objectives)
+
+
+def read(study: Study, directory: Path) -> Record:
+    """All that the study has reported until now, without a change to anything.
+
+    Raises:
+        ConfigError: a file of the directory cannot be read, or another version wrote the trials.
+    """
+    trials = {trial.number: trial for trial in trials_of(stored(study, directory), study=study)}
+    # What was measured when the study last ended is in the file alone.
+    trials |= {trial.number: trial for trial in _trials_in(directory)}
+    return Record(study, tuple(trials[n] for n in sorted(trials)), _target_in(directory))
 
 
 def address_of(study: Study, directory: Path) -> str:
@@ -34,7 +162,7 @@ def address_of(study: Study, directory: Path) -> str:
     return study.database or f"sqlite:///{directory / 'study.db'}"
 
 
-def trials_of(study: Study, directory: Path) -> list[FrozenTrial]:
+def stored(study: Study, directory: Path) -> list[FrozenTrial]:
     """All trials in the study's storage, which is not made where it does not exist: then none.
 
     None too where a database is out of reach, as a report need not be written where the study ran.
@@ -52,87 +180,85 @@ def trials_of(study: Study, directory: Path) -> list[FrozenTrial]:
         return []
 
 
-def reported(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The study's own trials that came to an end, in order."""
-    return [t for t in trials if t.state.is_finished() and WARM not in t.user_attrs]
+def trials_of(stored: Iterable[FrozenTrial], *, study: Study) -> list[Trial]:
+    """Optuna's trials as ours, those under way too.
+
+    Raises:
+        ConfigError: another version of foredraft reported them.
+    """
+    return [trial_of(one, study=study) for one in stored]
 
 
-def row_of(trial: FrozenTrial) -> Row:
-    """What a trial reported; empty where it reported nothing."""
-    row: Row = json.loads(trial.user_attrs.get(ROW, "{}"))
-    return row
+def trial_of(stored: FrozenTrial, *, study: Study) -> Trial:
+    """One of Optuna's trials as ours; its number is Optuna's, as one taken over has another."""
+    text = stored.user_attrs.get(TRIAL)
+    if text:
+        trial = Trial.read(json.loads(text), study=study.name)
+        return trial.model_copy(update={"number": stored.number})
+    if OLD_ROW in stored.user_attrs:
+        raise other_version(study.name)
+    return Trial(
+        number=stored.number,
+        settings=settings_of(study, stored.params),
+        error="no error was kept" if stored.state.is_finished() else None,
+    )
 
 
-def rows_of(study: Study, trials: Sequence[FrozenTrial]) -> list[Row]:
-    """Every trial that ended as a flat row: its settings, its draft, its metrics."""
-    rows = [_row(study, trial) for trial in trials if trial.state.is_finished()]
-    covered = front.quality(rows, budget=study.budget)
-    return [{**row, "hypervolume": now} for row, now in zip(rows, covered, strict=True)]
-
-
-def _row(study: Study, trial: FrozenTrial) -> Row:
-    row = row_of(trial)
-    state = state_of(row)
-    policy = study.policy(trial.params)
-    settings = {
+def settings_of(study: Study, drawn: dict[str, Any]) -> dict[str, Scalar]:
+    """A trial's settings in full: what was drawn, and what the study fixes."""
+    policy = study.policy(drawn)
+    return {
         "scale": study.draft.scale,
         "patches_out": study.draft.patches_out,
         **study.acceptance,
-        **{name: _rounded(value) for name, value in trial.params.items()},
+        **{n: FloatDimension.rounded(v) if isinstance(v, float) else v for n, v in drawn.items()},
         "context_policy": policy.kind,
         "renorm_every": policy.renorm_every,
     }
-    return {
-        "number": trial.number,
-        "state": state,
-        "error": None,
-        **{f"settings.{name}": value for name, value in settings.items()},
-        **row,
-        "feasible": state == "complete" and row["mse_ratio"] <= study.budget,
-        "from_study": trial.user_attrs.get(WARM),
-    }
 
 
-def _rounded(value: Any) -> Any:
-    return FloatDimension.rounded(value) if isinstance(value, float) else value
+def own(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials that ended and that no other study reported."""
+    return [trial for trial in trials if trial.state != "running" and not trial.source]
 
 
-def state_of(row: Mapping[str, Any]) -> str:
-    """How a trial with this row ended: complete, pruned or failed."""
-    if not row or row.get("error"):
-        return "failed"
-    return "pruned" if row["stopped"] else "complete"
-
-
-def failures(rows: Sequence[Row]) -> tuple[int, str | None]:
-    """How many of the rows failed, and the commonest error, or None where none did."""
-    errors = [str(r.get("error") or "no error was kept") for r in rows if r["state"] == "failed"]
+def failures(trials: Sequence[Trial]) -> tuple[int, str | None]:
+    """How many of the trials failed, and the commonest error, or None where none did."""
+    errors = [trial.error for trial in trials if trial.error]
     return len(errors), Counter(errors).most_common(1)[0][0] if errors else None
 
 
-def mark_front(rows: list[Row], study: Study) -> None:
-    """Set `on_front` in every row: of the trials within the budget, or of all where none is."""
-    ended = [row for row in rows if row["state"] == "complete"]
-    within = [row for row in ended if row["feasible"]] or ended
-    kept = front.on_front([front.goals(row, study.objectives) for row in within])
-    numbers = {row["number"] for row, keep in zip(within, kept, strict=True) if keep}
-    for row in rows:
-        row["on_front"] = row["number"] in numbers
+def _best(goals: dict[int, pareto.Goals]) -> list[int]:
+    """The numbers of the trials that no other beats."""
+    keep = pareto.on_front(list(goals.values()))
+    return [number for number, kept in zip(goals, keep, strict=True) if kept]
 
 
-def measured_goals(row: Row, study: Study) -> front.Point:
-    """The row's objectives, with the measured speedup for the predicted one."""
-    return front.goals({**row, "predicted_speedup": row["speedup"]}, study.objectives)
+def _rank(point: Point) -> tuple[bool, float, float]:
+    outcome = point.outcome
+    return outcome.measured is not None, outcome.speedup, -(outcome.metrics.mse or 0.0)
 
 
-def chosen(rows: list[Row]) -> Row | None:
-    """The fastest measured point within the accuracy budget; of equals, the most accurate."""
-    within = [row for row in rows if row["on_front"] and row["feasible"]]
-    return max(within, key=lambda row: (row["speedup"], -row["mse"]), default=None)
+def _trials_in(directory: Path) -> list[Trial]:
+    """The trials of a study that has ended, as its directory holds them."""
+    content = _content(directory / TRIALS_FILE, default=[])
+    # Version 0.1 wrote the flat table alone.
+    if not (directory / TRIALS_FILE).is_file() and (directory / "trials.parquet").is_file():
+        raise other_version(directory.resolve().name)
+    return [Trial.read(one, study=directory.resolve().name) for one in content]
 
 
-def knee(rows: list[Row], study: Study) -> Row | None:
-    """The confirmed point of the front nearest to the best of everything."""
-    points = [row for row in rows if row["on_front"] and row["feasible"] and row["confirmed"]]
-    index = front.knee([measured_goals(row, study) for row in points])
-    return None if index is None else points[index]
+def _target_in(directory: Path) -> Target | None:
+    content = _content(directory / REFERENCES_FILE, default={}).get("target")
+    if not content:
+        return None
+    known = {name: content[name] for name in Target.model_fields if name in content}
+    try:
+        return Target.model_validate(known)
+    except ValueError as error:
+        raise other_version(directory.resolve().name) from error
+
+
+def _content(path: Path, *, default: Any) -> Any:
+    remedy = f"search --resume of study {path.parent.name!r} writes it anew"
+    return read_json(path, remedy=remedy) if path.is_file() else default

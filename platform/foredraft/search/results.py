@@ -1,104 +1,107 @@
-"""What a study leaves behind: trials.parquet, front.json, best.json, knee.json, references.json."""
+"""What a study leaves behind: its trials, front, choice, knee, references and curves, as files."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import TypeAdapter
 
 from foredraft import bank, data, files
-from foredraft.judge import evaluate, timing
-from foredraft.search import confirm
-from foredraft.search.record import Row, chosen, knee
-from foredraft.search.trial import ARCHITECTURE
+from foredraft.judge import evaluate
+from foredraft.search.confirm import evaluation_of
+from foredraft.search.record import CHOICE, KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
+from foredraft.search.references import Judged, Target, one_per_draft_and_policy
+from foredraft.search.trial import Measured, Sizes
 from foredraft.settings.study import Study
-from speculation import ContextPolicy, cost
 
-CEILING_POINTS = 21
-CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
-KNEE = "confirmed point of the front nearest to the best of every objective"
 UNITS = {"stages": "", "patches_out": " a pass"}
 
 
-def write(
-    study: Study,
-    directory: Path,
-    rows: list[Row],
-    *,
-    target: bank.Model,
-    accuracy: evaluate.Accuracy,
-) -> None:
+def write(record: Record, directory: Path, *, target: bank.Model) -> None:
     """Every file of the study's directory but its configuration and its database."""
-    table = pd.DataFrame(rows)
-    for column in ("speedup", "speedup_low", "speedup_high", "target_s", "speculation_s"):
+    write_json(directory / TRIALS_FILE, [trial.model_dump(mode="json") for trial in record.trials])
+    table = pd.DataFrame([standing.flat() for standing in record.standings])
+    for column in Measured.model_fields:
         if column not in table:
             table[column] = math.nan
     files.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
-    best, middle = chosen(rows), knee(rows, study)
+    choice, knee = record.choice, record.knee
     points = [
-        {**_point(row), "confirmed": row["confirmed"], "chosen": row is best, "knee": row is middle}
-        for row in rows
-        if row["on_front"]
+        {
+            **_point(point),
+            "confirmed": point.standing.confirmed,
+            "chosen": point == choice,
+            "knee": point == knee,
+        }
+        for point in sorted(record.front, key=lambda one: one.outcome.metrics.acceptance_rate)
     ]
-    points.sort(key=lambda point: float(point["metrics"]["acceptance_rate"]))
     write_json(directory / "front.json", points)
-    for row, rule, name in ((best, CHOICE, "best.json"), (middle, KNEE, "knee.json")):
+    for point, rule, name in ((choice, CHOICE, "best.json"), (knee, KNEE, "knee.json")):
         (directory / name).unlink(missing_ok=True)
-        if row:
-            write_json(directory / name, _recipe(row, rule, study, directory, target))
-    trained = _distinct_drafts(rows)
-    write_json(directory / "references.json", _references(study, target, accuracy, rows))
-    curves = [_curve(target, label="target", kind="target")]
-    curves += [
-        _curve(
-            bank.open_model(directory.parents[1] / "drafts" / row["draft_key"]),
-            label=label,
-            kind="draft",
-        )
-        for row, label in zip(trained, _labels(trained), strict=True)
-    ]
-    files.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
+        if point:
+            write_json(directory / name, _recipe(point, rule, record.study, directory, target))
+    write_references(record, directory)
+    _write_curves(record, directory, target)
 
 
-def _point(row: Row) -> Row:
-    """A row of the front as nested settings, metrics and draft."""
-    metrics = (
-        *evaluate.PairRow._fields,
-        "predicted_speedup",
-        *timing.Timing._fields,
-        *("test_acceptance_rate", "test_mse", "test_mse_ratio", "test_differs"),
+def write_references(record: Record, directory: Path) -> None:
+    """What the trials are compared with, as far as it is known; the record has its target."""
+    references = record.references
+    content = references.model_dump(mode="json") if references else {}
+    write_json(directory / REFERENCES_FILE, content)
+
+
+def target_alone(target: bank.Model, accuracy: evaluate.Accuracy) -> Target:
+    """The target and its errors, as a record knows it."""
+    return Target(
+        **Sizes.of(target.config).model_dump(),
+        key=target.key,
+        parameters=target.config.num_parameters,
+        patch=target.config.patch,
+        mse=accuracy.mse,
+        mae=accuracy.mae,
     )
-    architecture = ("draft_key", *ARCHITECTURE, "parameters")
+
+
+def _point(point: Point) -> dict[str, Any]:
+    """A point of the front as nested settings, metrics and draft, for a JSON file."""
+    outcome = point.outcome
+    metrics, draft = outcome.metrics.model_dump(exclude={"windows"}), outcome.draft
+    measured = outcome.measured.model_dump() if outcome.measured else {}
+    tested = outcome.test.model_dump() if outcome.test else {}
+    written = outcome.model_dump(mode="json", include={"rule", "timing"})
     return {
-        "number": row["number"],
-        "settings": {
-            k.removeprefix("settings."): v for k, v in row.items() if k.startswith("settings.")
+        "number": point.trial.number,
+        "settings": point.trial.settings,
+        "acceptance": written["rule"],
+        "metrics": {**metrics, **measured, **{f"test_{n}": v for n, v in tested.items()}},
+        "measured": written["timing"],
+        "draft": {
+            "draft_key": draft.key,
+            **draft.architecture.model_dump(),
+            "parameters": draft.parameters,
         },
-        "acceptance": json.loads(row["rule"]),
-        "metrics": {k: row[k] for k in metrics if k in row} | json.loads(row["lists"]),
-        "measured": json.loads(row["measured"]),
-        "draft": {k: row[k] for k in architecture},
     }
 
 
 def _recipe(
-    row: Row, rule: str, study: Study, directory: Path, target: bank.Model
+    point: Point, rule: str, study: Study, directory: Path, target: bank.Model
 ) -> dict[str, Any]:
     """A point of the front, with all that is needed to forecast by it."""
-    recipe = _point(row)
-    path = directory.parents[1] / "drafts" / row["draft_key"]
+    recipe = _point(point)
+    path = directory.parents[1] / "drafts" / point.outcome.draft.key
     recipe["draft"]["path"] = os.path.relpath(path, directory)
     return {
         **recipe,
         "rule": rule,
         "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
-        "evaluation": confirm.evaluation_of(row, study).model_dump(mode="json"),
-        "plan": json.loads(row["plan"]) if row.get("plan") else None,
+        "evaluation": evaluation_of(point.trial, study).model_dump(mode="json"),
+        "plan": point.outcome.model_dump(mode="json", include={"plan"})["plan"],
         "reads": {
             "patch": target.config.patch,
             "context": target.config.context,
@@ -118,100 +121,31 @@ def _scaler(study: Study) -> dict[str, Any]:
     }
 
 
-def _distinct_drafts(rows: list[Row]) -> list[Row]:
-    """One row per draft that was judged, smallest first."""
-    return list({row["draft_key"]: row for row in _alone(rows)}.values())
-
-
-def _alone(rows: list[Row]) -> list[Row]:
-    """One row per draft and context policy under which it was judged, smallest draft first."""
-    judged = {
-        (row["draft_key"], row["settings.context_policy"], row["settings.renorm_every"]): row
-        for row in rows
-        if row.get("draft_key")
-    }
-    return sorted(judged.values(), key=lambda row: int(row["parameters"]))
-
-
-def _references(
-    study: Study, target: bank.Model, accuracy: evaluate.Accuracy, rows: list[Row]
-) -> dict[str, Any]:
-    """What the report draws beside the trials: target alone, drafts alone, the ceiling.
-
-    An error is that of one context policy: a draft is told beside the target under the same.
-    """
-    alone = _alone(rows)
-    costs = [TypeAdapter(cost.PassCosts).validate_json(row["costs"]) for row in alone]
-    patches = -(-study.evaluation.horizon // target.config.patch)
-    policies = [confirm.evaluation_of(row, study).policy for row in alone]
-    horizons = [
-        {"patches": patches, "renorm_every": p.renorm_every, "batch": study.evaluation.batch}
-        for p in policies
+def _write_curves(record: Record, directory: Path, target: bank.Model) -> None:
+    """The losses of the target's training, and of each draft's."""
+    judged = one_per_draft_and_policy(record.study, record.trials)
+    drafts = list({one[1].draft.key: one for one in judged}.values())
+    curves = [_curve(target, label="target", kind="target")]
+    curves += [
+        _curve(
+            bank.open_model(directory.parents[1] / "drafts" / outcome.draft.key),
+            label=label,
+            kind="draft",
+        )
+        for (_, outcome), label in zip(drafts, _labels(drafts), strict=True)
     ]
-    grid = [i / (CEILING_POINTS - 1) for i in range(CEILING_POINTS)]
-    errors = {
-        policy_in_words(policy): {"mse": row["target_mse"], "mae": row["target_mae"]}
-        for policy, row in zip(policies, alone, strict=True)
-        if "target_mse" in row
-    }
-    return {
-        "target": {
-            "key": target.key,
-            "parameters": target.config.num_parameters,
-            **{name: getattr(target.config, name, None) for name in ARCHITECTURE},
-            "mse": accuracy.mse,
-            "mae": accuracy.mae,
-            "step_s": costs[0].step_s[-1] if costs else None,
-            "policies": errors,
-        },
-        "drafts": [
-            {
-                "key": row["draft_key"],
-                "scale": row["settings.scale"],
-                "parameters": row["parameters"],
-                "policy": policy_in_words(policy),
-                "mse": row["draft_mse"],
-                "mae": row["draft_mae"],
-                "speedup_alone": row["draft_speedup_alone"],
-            }
-            for policy, row in zip(policies, alone, strict=True)
-        ],
-        "ceiling": [
-            {
-                "acceptance": a,
-                "speedup": max(
-                    cost.best_speedup(c, a, **h) for c, h in zip(costs, horizons, strict=True)
-                ),
-            }
-            for a in (grid if costs else [])
-        ],
-        "horizon": study.evaluation.horizon,
-        "patch": target.config.patch,
-        "batch": study.evaluation.batch,
-        "budget": study.budget,
-    }
+    files.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
 
 
-def policy_in_words(policy: ContextPolicy) -> str:
-    """A context policy as a report names it."""
-    return (
-        f"{policy.kind}, anew every {policy.renorm_every}" if policy.renorm_every else policy.kind
-    )
-
-
-def _labels(trained: list[Row]) -> list[str]:
+def _labels(drafts: Sequence[Judged]) -> list[str]:
     """The drafts' names in a figure: their scale, and what else differs between them."""
+    settings = [trial.settings for trial, _ in drafts]
     varied = [
-        name
-        for name in ("stages", "patches_out")
-        if len({row.get(f"settings.{name}") for row in trained}) > 1
+        name for name in ("stages", "patches_out") if len({own.get(name) for own in settings}) > 1
     ]
     return [
-        ", ".join(
-            [f"draft {row['settings.scale']:.2f}x"]
-            + [f"{row[f'settings.{name}']}{UNITS[name]}" for name in varied]
-        )
-        for row in trained
+        ", ".join([f"draft {own['scale']:.2f}x"] + [f"{own[name]}{UNITS[name]}" for name in varied])
+        for own in settings
     ]
 
 

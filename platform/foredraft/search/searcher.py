@@ -1,15 +1,14 @@
 """Optuna behind Ray Tune: it is asked for settings, and told truthfully what they came to.
 
 Ray's own OptunaSearch ends the experiment over a missing objective and leaves a NaN's trial running
-for ever. Here each reported row is written to Optuna's storage in one piece before the trial is
-closed, so that a driver may die between any two lines: on resumption a trial with a row is closed,
-and one without is run again under its own number.
+for ever. Here each report is written to Optuna's storage in one piece before the trial is
+closed, so that a driver may die between any two lines: on resumption what was reported is closed,
+and what was not is run again under its own number.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import warnings
 from pathlib import Path
@@ -23,13 +22,14 @@ from ray.tune.search import Searcher
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
-from foredraft.search.record import ROW, address_of, row_of
+from foredraft.search.record import TRIAL, address_of, settings_of, trial_of
+from foredraft.search.trial import Trial
 from foredraft.settings.dimensions import ChoiceDimension, Dimension, FloatDimension
 from foredraft.settings.study import OBJECTIVES, Study
 
 SAME_ERROR_LIMIT = 3
 SHOWN = ("draft_key", "mse_ratio", "deviation", "stopped", "error")
-"""What of it is repeated in attributes of its own, for Optuna's dashboard."""
+"""Columns of a trial that are repeated in attributes of its own, for Optuna's dashboard."""
 
 
 def open_record(study: Study, directory: Path) -> optuna.Study:
@@ -122,49 +122,57 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Keep the row, then close the trial."""
-        trial = self.asked.pop(trial_id)
-        text = (result or {}).get(ROW) or json.dumps({"error": "the trial's process died"})
-        row = json.loads(text)
-        self.errors.append(row.get("error") or "")
-        trial.set_user_attr(ROW, text)
-        self._close(trial, row)
+        """Keep what was reported, then close the trial."""
+        asked = self.asked.pop(trial_id)
+        text = (result or {}).get(TRIAL) or self._died(asked).model_dump_json()
+        asked.set_user_attr(TRIAL, text)
+        reported = Trial.read(json.loads(text), study=self.study.name)
+        self.errors.append(reported.error or "")
+        self._close(asked, reported)
 
-    def _close(self, trial: optuna.Trial, row: dict[str, Any]) -> None:
+    def _died(self, asked: optuna.Trial) -> Trial:
+        return Trial(
+            number=asked.number,
+            settings=settings_of(self.study, asked.params),
+            error="the trial's process died",
+        )
+
+    def _close(self, asked: optuna.Trial, reported: Trial) -> None:
         """Tell Optuna the values; or that they are too bad to go on, or that there are none."""
+        row, outcome = reported.flat(), reported.outcome
         for name in SHOWN:
             if row.get(name) is not None:
-                trial.set_user_attr(name, row[name])
-        ratio = row.get("mse_ratio")
-        if ratio is not None and math.isfinite(ratio):
-            trial.set_constraint("mse_ratio", ratio - self.study.budget)
-        if row.get("error"):
-            self.record.tell(trial, state=TrialState.FAIL)
-        elif row["stopped"]:
-            self.record.tell(trial, state=TrialState.PRUNED)
+                asked.set_user_attr(name, row[name])
+        if outcome and outcome.metrics.mse_ratio is not None:
+            asked.set_constraint("mse_ratio", outcome.metrics.mse_ratio - self.study.budget)
+        if not outcome:
+            self.record.tell(asked, state=TrialState.FAIL)
+        elif outcome.stopped:
+            self.record.tell(asked, state=TrialState.PRUNED)
         else:
-            self.record.tell(trial, [row[name] for name in self.study.objectives])
+            self.record.tell(asked, [row[name] for name in self.study.objectives])
 
     def _close_reported(self) -> list[int]:
-        """Numbers of the trials that a dead driver left without a row; the others are closed."""
+        """Trials that a dead driver left without a report; those that have one are closed."""
         left = []
-        for trial in self.record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if ROW in trial.user_attrs:
-                self._close(optuna.Trial(self.record, trial._trial_id), row_of(trial))
+        for stored in self.record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = trial_of(stored, study=self.study)
+            if trial.state == "running":
+                left.append(stored._trial_id)
             else:
-                left.append(trial._trial_id)
+                self._close(optuna.Trial(self.record, stored._trial_id), trial)
         return left
 
     def _interrupted(self) -> optuna.Trial | None:
         return optuna.Trial(self.record, self.interrupted.pop(0)) if self.interrupted else None
 
-    def _front(self) -> list[front.Point]:
+    def _front(self) -> list[front.Goals]:
+        """The goals of the front, as it is now."""
         complete = self.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        rows = [row_of(trial) for trial in complete]
         points = [
-            front.goals(row, self.study.objectives)
-            for row in rows
-            if row["mse_ratio"] <= self.study.budget
+            front.goals(trial.outcome.metrics, self.study.objectives)
+            for trial in (trial_of(stored, study=self.study) for stored in complete)
+            if trial.outcome and trial.is_within(self.study.budget)
         ]
         return [p for p, keep in zip(points, front.on_front(points), strict=True) if keep]
 

@@ -1,149 +1,240 @@
-"""A trial: the coordinator that gets a draft trained and judged, and reports.
+"""A trial of a study as one typed value: the worker makes it, Optuna stores it, all others read it.
 
-It holds no CPU and no GPU of its own, so that any number of trials may wait for one device.
+    trial = Trial(number=7, settings={"scale": 0.5, "sigma": 0.1}, outcome=outcome)
+    assert Trial.read(json.loads(trial.model_dump_json()), study="demo") == trial
+
+What follows from a trial and its study together, such as whether it is on the front, is no part of
+it: `foredraft.search.record` tells that. Speeds are factors over the target alone.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
-import ray
-from ray import tune
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from foredraft import bank, provenance
-from foredraft.bank import housekeeping
-from foredraft.search import judging
-from foredraft.search.machines import HEAD, claims
-from foredraft.search.record import ROW
-from foredraft.settings.config import Evaluation, Training
-from foredraft.settings.study import Study
-from speculation.forecaster import Architecture
+from foredraft.errors import ConfigError
+from foredraft.judge.timing import Timing
+from foredraft.settings.rules import Rule
+from speculation import Plan, cost
 
-# Tune refuses a trial that asks for no resource at all.
-COORDINATOR = {"cpu": 0, **HEAD}
-ARCHITECTURE = ("d_model", "n_heads", "d_ff", "n_layers", "patches_out")
-LISTS = ("accept_lengths", "pass_rates")
+VERSION: Literal[2] = 2
+"""Of the stored form; 1 was a flat row of version 0.1, with JSON inside strings."""
+
+Scalar = bool | int | float | str | None
+State = Literal["complete", "pruned", "failed", "running"]
+Reason = Literal["budget", "front"]
 
 
-class Job(NamedTuple):
-    """What all trials of a study share."""
+class Part(BaseModel):
+    """A frozen part of a trial; an unknown field is an error, and so is what is no number."""
 
-    study: Study
-    storage: Path
-    target: Path
-    architecture: Architecture
-    """of the target"""
-    once: Any
-    """a handle of `Once`"""
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Coordinator(tune.Trainable):
-    """One trial after another, in one process."""
+class Sizes(Part):
+    """The effective sizes of a model, as far as its family has them."""
 
-    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
-        """Called once per process."""
-        self.job = job
-        self.benches: dict[str, Any] = {}
-        self.reset_config(config)
+    d_model: int | None = None
+    n_heads: int | None = None
+    d_ff: int | None = None
+    n_layers: int | None = None
+    patches_out: int | None = None
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial's settings."""
-        self.settings, self.front = new_config["settings"], new_config["front"]
-        return True
+    @classmethod
+    def of(cls, config: object) -> Sizes:
+        """The sizes that a model's configuration names."""
+        return cls(**{name: getattr(config, name, None) for name in Sizes.model_fields})
 
-    def step(self) -> dict[str, Any]:
-        """The trial's row, or its error: a trial that fails does not end the study."""
-        started = time.perf_counter()
+
+class Errors(Part):
+    """Errors on standardised data, over every step of every window."""
+
+    mse: float
+    mae: float
+
+
+class Draft(Part):
+    """The draft of a trial, and what it does by itself."""
+
+    key: str
+    architecture: Sizes
+    parameters: int
+    errors: Errors
+    speedup: float
+    """seconds of the target over seconds of the draft, each alone"""
+
+
+class Metrics(Part):
+    """What the rule does with the pair; errors are None where the closed form alone was asked."""
+
+    acceptance_rate: float
+    """accepted / proposed patches, summed before dividing"""
+    accept_length: float
+    """mean patches emitted per round of a sample"""
+    accept_lengths: tuple[int, ...] = ()
+    """rounds of a sample by patches emitted, from 0"""
+    pass_rates: tuple[float, ...] = ()
+    """per position, how often a proposal was accepted when all before it were"""
+    mse: float | None
+    mae: float | None
+    mse_ratio: float | None
+    """mse / the target's own under the same context policy"""
+    deviation: float | None
+    """mean squared difference between the speculative forecast and the target's own"""
+    predicted_speedup: float
+    windows: int
+    """on which all this was counted; 0 for the closed form"""
+
+
+class Measured(Part):
+    """A speedup that was timed, with the ends of its interval; seconds are medians."""
+
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    target_s: float
+    speculation_s: float
+    pairs: int
+
+    @classmethod
+    def of(cls, timing: Timing) -> Measured:
+        """What a timing measured."""
+        return cls(**timing._asdict())
+
+
+class OnTest(Part):
+    """The pair on the test split, which the search never saw."""
+
+    acceptance_rate: float
+    mse: float
+    mse_ratio: float
+    differs: bool
+    """whether the ratio is another than the search saw, beyond what chance explains"""
+
+
+class Outcome(Part):
+    """What a trial came to."""
+
+    draft: Draft
+    target: Errors
+    """of the target alone, under the trial's context policy"""
+    rule: Rule
+    metrics: Metrics
+    costs: cost.PassCosts
+    plan: Plan | None = None
+    """of a rule that adapts"""
+    stopped: Reason | None = None
+    """why it was not judged on all windows, or None where it was"""
+    judging_s: float
+    """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
+    timing: dict[str, Measured] = Field(default_factory=dict)
+    """by kind of device, the first of which counts; of the front's points, once all have ended"""
+    test: OnTest | None = None
+    """of the front's points too"""
+
+    @property
+    def measured(self) -> Measured | None:
+        """What was timed on the first kind of device, if anything was."""
+        return next(iter(self.timing.values()), None)
+
+    @property
+    def speedup(self) -> float:
+        """Over the target alone: measured where it was, else predicted."""
+        return self.measured.speedup if self.measured else self.metrics.predicted_speedup
+
+    @model_validator(mode="after")
+    def _tells_errors(self) -> Outcome:
+        if not self.stopped and self.metrics.mse_ratio is None:
+            raise ValueError("metrics have no errors: a trial that was not stopped has all of them")
+        return self
+
+
+class Trial(Part):
+    """One trial: what was asked for, and what it came to, its error, or neither while it runs."""
+
+    version: Literal[2] = VERSION
+    number: int
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+    """in full: those that the study fixes too"""
+    outcome: Outcome | None = None
+    error: str | None = None
+    seconds: float | None = None
+    """from its beginning to its end, a draft's training included"""
+    source: str | None = None
+    """the study that it was taken over from"""
+
+    @model_validator(mode="after")
+    def _ended_once(self) -> Trial:
+        if self.outcome and self.error:
+            raise ValueError("outcome and error: a trial comes to one of them")
+        return self
+
+    @property
+    def state(self) -> State:
+        """How far the trial has come."""
+        if self.error:
+            return "failed"
+        if self.outcome is None:
+            return "running"
+        return "pruned" if self.outcome.stopped else "complete"
+
+    def is_within(self, budget: float) -> bool:
+        """Whether the trial is complete and kept the accuracy budget, a ratio of errors."""
+        ratio = self.outcome.metrics.mse_ratio if self.outcome else None
+        return self.state == "complete" and ratio is not None and ratio <= budget
+
+    @classmethod
+    def read(cls, content: object, *, study: str) -> Trial:
+        """The trial of a JSON object, as `model_dump` wrote it.
+
+        Raises:
+            ConfigError: another version of foredraft wrote it; names the study.
+        """
+        if not isinstance(content, dict) or content.get("version") != VERSION:
+            raise other_version(study)
         try:
-            row = self._judge()
-        except Exception as error:
-            row = {"error": _said(error)}
-        row["seconds"] = time.perf_counter() - started
-        # Tune flattens nested results: the row goes as text, its objectives also by themselves.
-        told = {name: row[name] for name in self.job.study.objectives if name in row}
-        return {**told, ROW: json.dumps(row), "done": True}
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise other_version(study) from error
 
-    def _judge(self) -> dict[str, Any]:
-        study, job = self.job.study, self.job
-        training = study.draft_training(job.architecture, self.settings, path=job.target)
-        evaluation, rule = study.judged_on(self.settings), study.rule(self.settings)
-        path = self._obtain(training)
-        bench = self._bench(evaluation)
-        prepared: judging.Prepared = self._once(
-            f"prepared {path.name} {provenance.digest(evaluation)}",
-            judging.prepare,
-            *(study, evaluation, path, bench),
-            alone=True,
-        )
-        judged: judging.Judged = self._once(
-            f"judged {path.name} {provenance.digest([evaluation, rule])}",
-            judging.judge,
-            *(study, evaluation, path, rule, bench, prepared, self.front),
-        )
-        return {
-            **_row(judged),
-            "draft_key": path.name,
-            "draft_mse": prepared.accuracy.mse,
-            "draft_mae": prepared.accuracy.mae,
-            "target_mse": prepared.target_accuracy.mse,
-            "target_mae": prepared.target_accuracy.mae,
-            "draft_speedup_alone": prepared.speedup_alone,
-            "costs": json.dumps(asdict(prepared.costs)),
-            "rule": json.dumps(asdict(rule)),
-            **{name: getattr(training.model, name, None) for name in ARCHITECTURE},
-            "parameters": training.model.num_parameters,
+    def flat(self) -> dict[str, Any]:
+        """The trial as one row of a table: every number and word under a column of its own."""
+        row: dict[str, Any] = {
+            "number": self.number,
+            "state": self.state,
+            "error": self.error,
+            **{f"settings.{name}": value for name, value in self.settings.items()},
+            **(_columns(self.outcome) if self.outcome else {}),
+            "seconds": self.seconds,
+            "from_study": self.source,
         }
-
-    def _obtain(self, training: Training) -> Path:
-        """The draft, trained by a task of its own if nobody has it."""
-        storage, machine = self.job.storage, self.job.study.machine
-        path = bank.directory_of(training, kind="draft", storage=storage, machine=machine)
-        housekeeping.note(path.name, study=storage / "studies" / self.job.study.name)
-        if not bank.is_whole(path):
-            arguments = (training, "draft", storage, machine, None)
-            self._once(path.name, judging.train_model, *arguments, training=True)
-        return path
-
-    def _bench(self, evaluation: Evaluation) -> Any:
-        """The bench of a context policy, in Ray's object store."""
-        key = f"bench {provenance.digest(evaluation)}"
-        if key not in self.benches:
-            arguments = (evaluation, self.job.target, self.job.study.machine)
-            self.benches[key] = ray.put(self._once(key, judging.open_bench, *arguments))
-        return self.benches[key]
-
-    def _once(
-        self, key: str, work: Any, *arguments: Any, training: bool = False, alone: bool = False
-    ) -> Any:
-        need = claims(self.job.study.machine, training=training, alone=alone)
-        return ray.get(self.job.once.get.remote(key, work, arguments, need))
+        return row
 
 
-def _row(judged: judging.Judged) -> dict[str, Any]:
-    """Flat and JSON-able; what a closed form does not tell is not there."""
-    counted = judged.row._asdict()
-    numbers = {
-        **{name: value for name, value in counted.items() if name not in LISTS},
-        "predicted_speedup": judged.predicted_speedup,
-    }
-    odd = [name for name, value in numbers.items() if not math.isfinite(value)]
-    if odd and judged.windows:
-        raise ValueError(f"{odd[0]} is {numbers[odd[0]]}: the pair does not forecast")
+def other_version(study: str) -> ConfigError:
+    """The refusal of a study whose trials are stored in another form."""
+    return ConfigError(
+        f"study {study!r} was searched by another version of foredraft, whose trials this one "
+        "cannot read: search anew with --replace"
+    )
+
+
+def _columns(outcome: Outcome) -> dict[str, Any]:
+    draft, target = outcome.draft, outcome.target
+    tested = outcome.test.model_dump() if outcome.test else {}
     return {
-        **{name: value for name, value in numbers.items() if name not in odd},
-        "lists": json.dumps({name: counted[name] for name in LISTS}),
-        "windows": judged.windows,
-        "judging_s": judged.seconds,
-        "stopped": judged.stopped,
-        "plan": json.dumps(asdict(judged.plan)) if judged.plan else None,
+        **outcome.metrics.model_dump(),
+        "draft_key": draft.key,
+        **draft.architecture.model_dump(),
+        "parameters": draft.parameters,
+        "draft_mse": draft.errors.mse,
+        "draft_mae": draft.errors.mae,
+        "draft_speedup_alone": draft.speedup,
+        "target_mse": target.mse,
+        "target_mae": target.mae,
+        "stopped": outcome.stopped,
+        "judging_s": outcome.judging_s,
+        **(outcome.measured.model_dump() if outcome.measured else {}),
+        **{f"test_{name}": value for name, value in tested.items()},
     }
-
-
-def _said(error: Exception) -> str:
-    """The last line of an error: Ray's begin with the traceback of the worker."""
-    return str(error).strip().rsplit("\n", 1)[-1] or repr(error)

@@ -8,7 +8,7 @@ import optuna
 
 from foredraft.documents import read_json, read_mapping
 from foredraft.errors import ConfigError
-from foredraft.search.record import WARM
+from foredraft.search.record import TRIAL, trial_of
 from foredraft.search.searcher import open_record
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
@@ -60,9 +60,10 @@ def _take_over(first: Study, record: optuna.Study, directory: Path) -> str:
     complete = open_record(first, directory).get_trials(
         states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     )
-    for trial in complete:
-        trial.set_user_attr(WARM, first.name)
-        record.add_trial(trial)
+    for stored in complete:
+        taken = trial_of(stored, study=first).model_copy(update={"source": first.name})
+        stored.set_user_attr(TRIAL, taken.model_dump_json())
+        record.add_trial(stored)
     return f"starting from {len(complete)} trials of {first.name}"
 
 

@@ -1,4 +1,4 @@
-"""How well a study searched: the hypervolume that its front covers, trial by trial.
+"""How well a study searched: the hypervolume below its front, trial by trial.
 
 A study is drawn beside those in the same storage that searched the same thing in another way, such
 as at random: only that tells whether its sampler was worth having.
@@ -6,6 +6,7 @@ as at random: only that tells whether its sampler was worth having.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from plotly import graph_objects as go
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
 from foredraft.report import page
-from foredraft.report.page import ACCENT, GREY
+from foredraft.report.look import ACCENT, GREY, dress
+from foredraft.search.record import Record
 
 READING = (
     "The volume between the trials within the accuracy budget and nothing at all: acceptance, "
@@ -31,33 +33,34 @@ HOW = (
 )
 
 
-class Progress(NamedTuple):
+class StudyLine(NamedTuple):
     """One study's hypervolume after each trial."""
 
     label: str
     own: bool
-    hypervolume: tuple[float, ...]
+    hypervolumes: tuple[float, ...]
 
 
-class QualityInfo(NamedTuple):
-    """What `quality_figure` shows: the study itself first."""
+class HypervolumeInfo(NamedTuple):
+    """What `hypervolume_figure` shows: the study itself first."""
 
-    studies: tuple[Progress, ...]
+    studies: tuple[StudyLine, ...]
 
 
-def quality_info(study_dir: Path, *, trials: pd.DataFrame) -> QualityInfo:
-    """The study's progress, and that of each that searched the same thing in another way.
+def hypervolume_info(study_dir: Path, *, record: Record) -> HypervolumeInfo:
+    """The study's line, and that of each that searched the same thing in another way.
 
-    `trials` are the study's own, those of a running one included.
+    `record` is the study's own, which may be running; of the others, those count that have ended.
     """
-    asked = _what(study_dir)
+    searched = _what(study_dir)
     others = sorted(path.parent for path in study_dir.resolve().parent.glob("*/trials.parquet"))
-    alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == asked]
+    alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == searched]
+    own = [standing.hypervolume for standing in record.standings]
     lines = [
-        _progress(study_dir, trials, own=True),
-        *(_progress(path, pd.read_parquet(path / "trials.parquet"), own=False) for path in alike),
+        _line(study_dir, own, own=True),
+        *(_line(path, _column(path / "trials.parquet"), own=False) for path in alike),
     ]
-    return QualityInfo(tuple(line for line in lines if line.hypervolume))
+    return HypervolumeInfo(tuple(line for line in lines if line.hypervolumes))
 
 
 def _what(study_dir: Path) -> dict[str, Any] | None:
@@ -70,20 +73,24 @@ def _what(study_dir: Path) -> dict[str, Any] | None:
     return {name: value for name, value in tree.items() if name not in HOW}
 
 
-def _progress(study_dir: Path, trials: pd.DataFrame, *, own: bool) -> Progress:
+def _line(study_dir: Path, hypervolumes: Sequence[float], *, own: bool) -> StudyLine:
     tree = read_mapping(study_dir / "study.yaml", what="a study")
-    covered = trials["hypervolume"].tolist() if "hypervolume" in trials else []
     label = f"{study_dir.resolve().name} ({tree.get('sampler', 'tpe')})"
-    return Progress(label, own, tuple(covered))
+    return StudyLine(label, own, tuple(hypervolumes))
 
 
-def quality_figure(info: QualityInfo) -> go.Figure:
+def _column(path: Path) -> list[float]:
+    trials = pd.read_parquet(path)
+    return trials["hypervolume"].tolist() if "hypervolume" in trials else []
+
+
+def hypervolume_figure(info: HypervolumeInfo) -> go.Figure:
     """Hypervolume over trials, this study in colour."""
     figure = go.Figure()
     for line in reversed(info.studies):
         figure.add_scatter(
-            x=list(range(1, len(line.hypervolume) + 1)),
-            y=line.hypervolume,
+            x=list(range(1, len(line.hypervolumes) + 1)),
+            y=line.hypervolumes,
             mode="lines",
             name=line.label,
             line={"color": ACCENT if line.own else GREY, "width": 2 if line.own else 1},
@@ -91,21 +98,21 @@ def quality_figure(info: QualityInfo) -> go.Figure:
         )
     figure.update_xaxes(title="trials")
     figure.update_yaxes(title="hypervolume", rangemode="tozero")
-    return figure
+    return dress(figure, 380, ())
 
 
-def sentence(info: QualityInfo) -> str:
+def sentence(info: HypervolumeInfo) -> str:
     """What the figure says, in one line."""
     own, *others = info.studies
-    said = f"{own.label} covers {own.hypervolume[-1]:.4f} after {len(own.hypervolume)} trials"
-    shared = [(o, min(len(o.hypervolume), len(own.hypervolume))) for o in others]
-    told = [
-        f"{other.label} {other.hypervolume[count - 1]:.4f} after {count}" for other, count in shared
-    ]
-    return f"{'; '.join([said, *told])}."
+    parts = [f"{own.label} covers {own.hypervolumes[-1]:.4f} after {len(own.hypervolumes)} trials"]
+    for other in others:
+        count = min(len(other.hypervolumes), len(own.hypervolumes))
+        parts.append(f"{other.label} {other.hypervolumes[count - 1]:.4f} after {count}")
+    return f"{'; '.join(parts)}."
 
 
-def section(figure: go.Figure, info: QualityInfo) -> str:
+def section(info: HypervolumeInfo) -> str:
     """The part of the report."""
-    plot = page.figure_html(figure, name="quality", reading=READING)
+    figure = hypervolume_figure(info)
+    plot = page.figure_html(figure, name="hypervolume", reading=READING)
     return page.section_html("How well the search did", plot, lead=sentence(info))

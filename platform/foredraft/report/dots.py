@@ -1,0 +1,150 @@
+"""Trials and drafts as marks in a figure: plain information, nothing drawn.
+
+Every complete trial is a dot. A study that still runs is shown as far as it has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from foredraft.report.tables import hover_text
+from foredraft.search.record import Point, Record
+from foredraft.search.references import References
+
+
+class Dot(NamedTuple):
+    """One complete trial; speeds are factors over the target alone, rates are 0..1."""
+
+    number: int
+    scale: float | None
+    acceptance: float
+    predicted: float
+    mse_ratio: float
+    measured: float | None
+    low: float | None
+    high: float | None
+    feasible: bool
+    on_front: bool
+    hover: str
+    pairs: int | None = None
+    """timed; below six, `low` and `high` are their range and no 95 % interval"""
+    confirmed: bool = True
+    """false where another point of the front is better in everything once both are measured"""
+
+
+class DraftMark(NamedTuple):
+    """A draft forecasting by itself, without the target; `labelled` where its scale is written."""
+
+    key: str
+    scale: float | None
+    speedup: float
+    mse: float
+    mse_ratio: float
+    """over the target's under the same context policy"""
+    labelled: bool
+    policy: str = ""
+    """the context policy, where the study compares several"""
+
+
+class FrontInfo(NamedTuple):
+    """Acceptance against speedup: the trials, their front, and what to compare them with."""
+
+    dots: tuple[Dot, ...]
+    front: tuple[tuple[float, float], ...]
+    drafts: tuple[DraftMark, ...]
+    ceiling: tuple[tuple[float, float], ...]
+
+
+class AccuracyInfo(NamedTuple):
+    """Error against speedup, with the largest error ratio that the study allows."""
+
+    dots: tuple[Dot, ...]
+    drafts: tuple[DraftMark, ...]
+    budget: float
+    log: bool
+
+
+def dots_of(record: Record) -> tuple[Dot, ...]:
+    """Every complete trial, in order."""
+    return tuple(_dot(point) for point in record.complete)
+
+
+def _dot(point: Point) -> Dot:
+    outcome, standing = point.outcome, point.standing
+    metrics, measured = outcome.metrics, outcome.measured
+    scale = point.trial.settings.get("scale")
+    return Dot(
+        number=point.trial.number,
+        scale=float(scale) if scale is not None else None,
+        acceptance=metrics.acceptance_rate,
+        predicted=metrics.predicted_speedup,
+        mse_ratio=metrics.mse_ratio or 0.0,
+        measured=measured.speedup if measured else None,
+        low=measured.speedup_low if measured else None,
+        high=measured.speedup_high if measured else None,
+        pairs=measured.pairs if measured else None,
+        feasible=standing.feasible,
+        on_front=standing.on_front,
+        hover=hover_text(point),
+        confirmed=standing.confirmed is not False,
+    )
+
+
+def draft_marks(references: References | None) -> tuple[DraftMark, ...]:
+    """Each draft alone, smallest scale first; only the fastest and the slowest are labelled."""
+    if references is None:
+        return ()
+    drafts = sorted(references.drafts, key=lambda draft: draft.scale or 0.0)
+    speeds = [draft.speedup_alone for draft in drafts]
+    several = len(references.target.policies) > 1
+    return tuple(
+        DraftMark(
+            key=draft.key,
+            scale=draft.scale,
+            speedup=draft.speedup_alone,
+            mse=draft.mse,
+            mse_ratio=draft.mse_ratio,
+            labelled=draft.speedup_alone in (max(speeds), min(speeds)),
+            policy=draft.policy if several else "",
+        )
+        for draft in drafts
+    )
+
+
+def front_info(record: Record) -> FrontInfo:
+    """What `front_figure` shows; the front is that of the trials within the budget, if any is."""
+    dots, references = dots_of(record), record.references
+    ceiling = references.ceiling if references else ()
+    return FrontInfo(
+        dots=dots,
+        front=staircase((dot.acceptance, dot.predicted) for dot in dots if dot.on_front),
+        drafts=draft_marks(references),
+        ceiling=tuple((point.acceptance, point.speedup) for point in ceiling),
+    )
+
+
+def staircase(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The pairs that no other beats in both coordinates, by rising first coordinate.
+
+    The front has three objectives; a trial may be on it for its accuracy alone, and a line through
+    all of its points would run to and fro.
+    """
+    kept: list[tuple[float, float]] = []
+    for pair in sorted(set(pairs), reverse=True):
+        if not kept or pair[1] > kept[-1][1]:
+            kept.append(pair)
+    return tuple(reversed(kept))
+
+
+def accuracy_info(record: Record) -> AccuracyInfo:
+    """What `accuracy_figure` shows; `log` where the errors differ by a factor of more than 4."""
+    dots = dots_of(record)
+    wide = is_wide([dot.mse_ratio for dot in dots])
+    return AccuracyInfo(dots, draft_marks(record.references), record.study.budget, wide)
+
+
+def is_wide(values: Sequence[float | None]) -> bool:
+    """Whether positive values differ by a factor of more than 4."""
+    known = [value for value in values if value is not None]
+    return bool(known) and min(known) > 0 and max(known) / min(known) > 4

@@ -1,0 +1,61 @@
+"""What a study's directory holds, for its report: of one that runs, what it has come to so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from foredraft.documents import read_json, read_mapping
+from foredraft.errors import ConfigError
+from foredraft.report import ladder
+from foredraft.search import record
+from foredraft.search.record import Record
+from foredraft.settings.config import validated
+from foredraft.settings.study import Study
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """What a study directory holds; parts that are not written yet are empty."""
+
+    name: str
+    path: Path
+    settings: dict[str, Any]
+    """study.yaml, as it stands"""
+    record: Record
+    curves: pd.DataFrame
+    provenance: dict[str, Any]
+    ladders: tuple[ladder.Content, ...] = ()
+    """of the same target, where the storage holds any"""
+
+
+def read_study_files(study_dir: Path) -> StudyFiles:
+    """The study in a directory.
+
+    Raises:
+        ConfigError: there is none, a file cannot be read, or another version wrote it.
+    """
+    path = study_dir / "study.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"study {str(study_dir)!r}: no study.yaml there; give a study's directory"
+        )
+    settings = read_mapping(path, what="a study")
+    found = record.read(validated(Study, settings, source=str(path)), study_dir)
+    curves = study_dir / "curves.parquet"
+    provenance = study_dir / "provenance.json"
+    remedy = f"search --resume of study {study_dir.name!r} writes it anew"
+    # studies/NAME is two folders below the storage, where progressions/ is too.
+    storage = study_dir.resolve().parents[1]
+    return StudyFiles(
+        name=study_dir.resolve().name,
+        path=study_dir,
+        settings=settings,
+        record=found,
+        curves=pd.read_parquet(curves) if curves.is_file() else pd.DataFrame(),
+        provenance=read_json(provenance, remedy=remedy) if provenance.is_file() else {},
+        ladders=tuple(ladder.ladders_of(found.target.key, storage=storage) if found.target else ()),
+    )

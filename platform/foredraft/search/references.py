@@ -1,0 +1,153 @@
+"""What a study's trials are compared with: the target alone, each draft alone, and the ceiling.
+
+An error is that of one context policy: a draft stands beside the target under the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from foredraft.search.trial import Errors, Outcome, Part, Sizes, Trial
+from foredraft.settings.study import Study
+from speculation import ContextPolicy, cost
+
+CEILING_POINTS = 21
+
+
+class Target(Sizes):
+    """The target alone, under the study's own context policy."""
+
+    key: str
+    parameters: int
+    patch: int
+    """time steps of a patch"""
+    mse: float
+    mae: float
+
+
+class TargetAlone(Target):
+    """The target alone, with what the trials tell of it."""
+
+    step_s: float | None = None
+    """seconds of one step, at the study's batch"""
+    policies: dict[str, Errors] = Field(default_factory=dict)
+    """its errors under each context policy that was tried, by the policy's name"""
+
+
+class DraftAlone(Sizes):
+    """A draft alone, under one context policy."""
+
+    key: str
+    scale: float | None
+    parameters: int
+    policy: str
+    mse: float
+    mae: float
+    mse_ratio: float
+    """over the target's under the same policy"""
+    speedup_alone: float
+    """seconds of the target over seconds of the draft, each alone"""
+
+
+class CeilingPoint(Part):
+    """The highest speedup that the cost model grants an acceptance rate, with the best draft."""
+
+    acceptance: float
+    speedup: float
+
+
+class References(Part):
+    """What a report draws beside the trials."""
+
+    target: TargetAlone
+    drafts: tuple[DraftAlone, ...] = ()
+    ceiling: tuple[CeilingPoint, ...] = ()
+    horizon: int
+    batch: int
+    budget: float
+
+    @classmethod
+    def of(cls, study: Study, target: Target, trials: Iterable[Trial]) -> References:
+        """What is known of the target alone, and what the trials tell."""
+        judged = one_per_draft_and_policy(study, trials)
+        alone = TargetAlone(
+            **{name: getattr(target, name) for name in Target.model_fields},
+            step_s=judged[0][1].costs.step_s[-1] if judged else None,
+            policies={
+                policy_in_words(policy_of(trial, study)): outcome.target
+                for trial, outcome in judged
+            },
+        )
+        return cls(
+            target=alone,
+            drafts=tuple(_draft_alone(study, trial, outcome) for trial, outcome in judged),
+            ceiling=_ceiling(study, judged, patch=target.patch),
+            horizon=study.evaluation.horizon,
+            batch=study.evaluation.batch,
+            budget=study.budget,
+        )
+
+
+Judged = tuple[Trial, Outcome]
+"""A trial that was judged, beside what it came to."""
+
+
+def one_per_draft_and_policy(study: Study, trials: Iterable[Trial]) -> list[Judged]:
+    """The last trial of each draft under each context policy, smallest draft first."""
+    found = {
+        (trial.outcome.draft.key, policy_of(trial, study)): (trial, trial.outcome)
+        for trial in trials
+        if trial.outcome
+    }
+    return sorted(found.values(), key=lambda judged: judged[1].draft.parameters)
+
+
+def policy_of(trial: Trial, study: Study) -> ContextPolicy:
+    """How both models read in a trial."""
+    names = ("context_policy", "renorm_every")
+    return study.policy({n: trial.settings[n] for n in names if n in trial.settings})
+
+
+def policy_in_words(policy: ContextPolicy) -> str:
+    """A context policy as a report names it."""
+    return (
+        f"{policy.kind}, anew every {policy.renorm_every}" if policy.renorm_every else policy.kind
+    )
+
+
+def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
+    draft, scale = outcome.draft, trial.settings.get("scale")
+    return DraftAlone(
+        **draft.architecture.model_dump(),
+        key=draft.key,
+        scale=float(scale) if scale is not None else None,
+        parameters=draft.parameters,
+        policy=policy_in_words(policy_of(trial, study)),
+        mse=draft.errors.mse,
+        mae=draft.errors.mae,
+        mse_ratio=draft.errors.mse / outcome.target.mse,
+        speedup_alone=draft.speedup,
+    )
+
+
+def _ceiling(study: Study, judged: list[Judged], *, patch: int) -> tuple[CeilingPoint, ...]:
+    patches = -(-study.evaluation.horizon // patch)
+    acceptances = [i / (CEILING_POINTS - 1) for i in range(CEILING_POINTS)] if judged else []
+    return tuple(
+        CeilingPoint(
+            acceptance=acceptance,
+            speedup=max(
+                cost.best_speedup(
+                    outcome.costs,
+                    acceptance,
+                    patches=patches,
+                    renorm_every=policy_of(trial, study).renorm_every,
+                    batch=study.evaluation.batch,
+                )
+                for trial, outcome in judged
+            ),
+        )
+        for acceptance in acceptances
+    )

@@ -72,3 +72,50 @@ def make_series() -> Callable[..., Tensor]:
         return level + torch.sin(6.28 * time / period + phase) + loudness * noise
 
     return build
+
+
+@pytest.fixture(scope="session")
+def make_trial() -> Callable[..., Any]:
+    """A trial of a study that came to the metrics given, to an error, or to nothing yet."""
+    from foredraft.search import trial
+    from speculation import Acceptance
+    from speculation.cost import PassCosts
+
+    costs = PassCosts((1,), (1.0,), ((1.0, 1.1),), ((0.0, 0.2),), (0.0,), (0.0,))
+    defaults: dict[str, Any] = {
+        **{"acceptance_rate": 0.8, "accept_length": 2.0, "predicted_speedup": 1.75},
+        **{"mse": 0.4, "mae": 0.5, "mse_ratio": 1.0, "deviation": 0.01, "windows": 8},
+    }
+    draft = {
+        "key": "d-0.5",
+        "architecture": {"d_model": 128, "n_heads": 8, "d_ff": 256, "n_layers": 2},
+        "parameters": 300_000,
+        "errors": {"mse": 0.42, "mae": 0.52},
+        "speedup": 3.0,
+    }
+
+    def build(number: int = 0, **changes: Any) -> trial.Trial:
+        """`error`, `running`, `stopped`, `speedup` (measured), parts of the draft, or metrics."""
+        about = {n: changes.pop(n) for n in ("settings", "source", "seconds") if n in changes}
+        if changes.get("running") or changes.get("error"):
+            return trial.Trial(number=number, error=changes.get("error"), **about)
+        own = {"draft": draft | changes.pop("draft", {}), "stopped": changes.pop("stopped", None)}
+        speedup, pairs = changes.pop("speedup", None), changes.pop("pairs", 20)
+        seconds = {"target_s": 1.0, "speculation_s": 0.5, "pairs": pairs}
+        ends = {"speedup_low": changes.pop("speedup_low", (speedup or 0) - 0.02)}
+        ends |= {"speedup_high": (speedup or 0) + 0.03}
+        outcome = {
+            "target": changes.pop("target", {"mse": 0.4, "mae": 0.5}),
+            "rule": changes.pop("rule", Acceptance(mse_tol=1.0)),
+            "costs": costs,
+            "judging_s": 1.0,
+            "timing": {"cpu": {"speedup": speedup, **ends, **seconds}} if speedup else {},
+            "test": changes.pop("test", None),
+        }
+        return trial.Trial(
+            number=number,
+            outcome=trial.Outcome(metrics=defaults | changes, **own, **outcome),
+            **about,
+        )
+
+    return build

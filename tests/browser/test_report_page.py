@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from foredraft import report
 
@@ -42,6 +44,16 @@ addEventListener("load", () => setTimeout(() => {
 }, 1000));
 </script>"""
 
+STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200"}
+STUDY = {
+    "name": "drawn",
+    "target": "demo",
+    "draft": {"stages": [STAGE]},
+    "evaluation": {"data": STAGE["data"], "horizon": 336},
+    "acceptance": {"rule": "gaussian", "bias": 2.0},
+    "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0}},
+}
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH"),
@@ -49,29 +61,31 @@ pytestmark = [
 
 
 @pytest.fixture
-def study_dir(tmp_path: Path) -> Path:
+def study_dir(tmp_path: Path, make_trial: Callable[..., Any]) -> Path:
     rng, count = np.random.default_rng(3), 24
-    acceptance = rng.uniform(0.3, 0.95, count)
-    trials = pd.DataFrame(
-        {
-            "number": range(count),
-            "state": "complete",
-            "settings.scale": rng.choice([0.5, 0.7, 0.9], count),
-            "settings.sigma": 10 ** rng.uniform(-2, 1, count),
-            "settings.lookahead": rng.integers(1, 6, count),
-            "acceptance_rate": acceptance,
-            "predicted_speedup": 0.6 + acceptance * rng.uniform(0.5, 1.0, count),
-            "mse_ratio": rng.uniform(0.99, 1.03, count),
-            "feasible": rng.uniform(size=count) < 0.7,
-            "on_front": acceptance > 0.8,
+    trials = []
+    for number in range(count):
+        scale, acceptance = float(rng.choice([0.5, 0.7, 0.9])), float(rng.uniform(0.3, 0.95))
+        settings = {
+            "scale": scale,
+            "sigma": float(10 ** rng.uniform(-2, 1)),
+            "lookahead": int(rng.integers(1, 6)),
         }
-    )
+        trial = make_trial(
+            number,
+            settings=settings,
+            draft={"key": f"d-{scale}"},
+            acceptance_rate=acceptance,
+            predicted_speedup=0.6 + acceptance * float(rng.uniform(0.5, 1.0)),
+            mse_ratio=float(rng.uniform(0.99, 1.03)),
+        )
+        trials.append(trial.model_dump(mode="json"))
     curves = pd.DataFrame({"epoch": range(1, 6), "train_loss": 0.4, "validation_loss": 0.5})
     curves = curves.assign(label="target", kind="target", stage="scratch")
-    references = {"target": {"key": "t", "mse": 0.4}, "budget": 1.01}
-    (tmp_path / "study.yaml").write_text("trials: 24\n")
-    (tmp_path / "references.json").write_text(json.dumps(references))
-    trials.to_parquet(tmp_path / "trials.parquet")
+    target = {"key": "t", "parameters": 1000, "patch": 96, "mse": 0.4, "mae": 0.5}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (tmp_path / "references.json").write_text(json.dumps({"target": target}))
+    (tmp_path / "trials.json").write_text(json.dumps(trials))
     curves.to_parquet(tmp_path / "curves.parquet")
     return tmp_path
 
@@ -88,7 +102,7 @@ def look(page: Path) -> dict[str, Any]:
 
 def test_every_figure_is_drawn_and_nothing_is_asked_of_the_network(study_dir: Path) -> None:
     seen = look(report.write_report(study_dir))
-    assert set(seen["drawn"]) == {"front", "accuracy", "settings", "curves"}
+    assert set(seen["drawn"]) == {"front", "accuracy", "settings", "hypervolume", "curves"}
     assert all(seen["drawn"].values())
     assert seen["asked"] == []
 

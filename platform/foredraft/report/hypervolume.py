@@ -17,7 +17,7 @@ from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
 from foredraft.report import page
 from foredraft.report.look import ACCENT, GREY, dress
-from foredraft.search.record import Record
+from foredraft.search.record import Standing
 
 READING = (
     "The volume between the trials within the accuracy budget and nothing at all: acceptance, "
@@ -47,15 +47,16 @@ class HypervolumeInfo(NamedTuple):
     studies: tuple[StudyLine, ...]
 
 
-def hypervolume_info(study_dir: Path, *, record: Record) -> HypervolumeInfo:
+def hypervolume_info(study_dir: Path, standings: Sequence[Standing]) -> HypervolumeInfo:
     """The study's line, and that of each that searched the same thing in another way.
 
-    `record` is the study's own, which may be running; of the others, those count that have ended.
+    `standings` are those of the study itself, which may be running; of the others, those count that
+    have ended.
     """
     searched = _what(study_dir)
     others = sorted(path.parent for path in study_dir.resolve().parent.glob("*/trials.parquet"))
     alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == searched]
-    own = [standing.hypervolume for standing in record.standings]
+    own = [standing.hypervolume for standing in standings]
     lines = [
         _line(study_dir, own, own=True),
         *(_line(path, _column(path / "trials.parquet"), own=False) for path in alike),

@@ -119,7 +119,7 @@ def _figure_sections(study: StudyFiles) -> list[str]:
         if len(settings.axes) > 1:
             figure = settings_figure(settings)
             sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
-    searched = hypervolume.hypervolume_info(study.path, record=record)
+    searched = hypervolume.hypervolume_info(study.path, record.standings)
     if searched.studies:
         sections.append(hypervolume.section(searched))
     if len(study.curves):

@@ -13,8 +13,9 @@ from foredraft.search import judging
 from foredraft.search.machines import Device, devices, submit
 from foredraft.search.record import Point, Record
 from foredraft.search.references import policy_of
-from foredraft.search.trial import Measured, OnTest, Outcome, Rule, Trial
+from foredraft.search.trial import Measured, OnTest, Outcome, Trial
 from foredraft.settings.config import Evaluation
+from foredraft.settings.rules import Rule
 from foredraft.settings.study import Study
 from speculation import Plan
 

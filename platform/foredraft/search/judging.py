@@ -23,8 +23,9 @@ from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
 from foredraft.search import front
 from foredraft.search.machines import threads
-from foredraft.search.trial import Metrics, Reason, Rule
+from foredraft.search.trial import Metrics, Reason
 from foredraft.settings.config import Evaluation, Machine, Training
+from foredraft.settings.rules import Rule
 from foredraft.settings.study import OBJECTIVES, Study
 from foredraft.train.journal import Journal
 from speculation import Plan, checkpoint, cost

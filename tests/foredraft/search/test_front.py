@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from foredraft.search import front
+from foredraft.search.trial import Trial
 
 
-def random_points(count: int, objectives: int, *, seed: int) -> list[front.Point]:
+def random_points(count: int, objectives: int, *, seed: int) -> list[front.Goals]:
     drawn = torch.rand(count, objectives, generator=torch.Generator().manual_seed(seed))
     return [tuple(row) for row in drawn.tolist()]
 
@@ -59,11 +61,16 @@ def test_an_objective_in_which_all_agree_does_not_move_the_knee() -> None:
     assert front.knee([(0.0, 5.0, 1.0), (0.9, 5.0, 0.9), (1.0, 5.0, 0.0)]) == 1
 
 
-def test_trials_over_the_budget_or_stopped_early_add_nothing_to_a_studys_quality() -> None:
-    def row(state: str, ratio: float) -> dict[str, object]:
-        numbers = {"acceptance_rate": 0.5, "predicted_speedup": 2.0, "mse_ratio": ratio}
-        return {"state": state, **numbers}
-
-    rows = [row("complete", 1.5), row("pruned", 0.9), row("complete", 0.9), row("complete", 0.95)]
-    covered = front.quality(rows, budget=1.0)
-    assert covered == pytest.approx([0.0, 0.0, 0.1, 0.1])
+def test_trials_over_the_budget_or_stopped_early_add_nothing_to_a_studys_hypervolume(
+    make_trial: Callable[..., Trial],
+) -> None:
+    same = {"acceptance_rate": 0.5, "predicted_speedup": 2.0}
+    trials = [
+        make_trial(0, mse_ratio=1.5, **same),
+        make_trial(1, mse_ratio=0.9, stopped="front", **same),
+        make_trial(2, mse_ratio=0.9, **same),
+        make_trial(3, mse_ratio=0.95, **same),
+        make_trial(4, error="gone"),
+    ]
+    volumes = front.hypervolumes(trials, budget=1.0)
+    assert volumes == pytest.approx([0.0, 0.0, 0.1, 0.1, 0.1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from foredraft.cli.studies import Search
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
 from foredraft.search import disk, driver, machines, progress, record, warm
+from foredraft.search.record import Record
 from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.search.trial import Trial
 from foredraft.settings.config import Training, validated
 from foredraft.settings.study import Study, StudyStopped
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
-ROW = {"acceptance_rate": 0.8, "predicted_speedup": 1.5, "mse": 0.4, "stopped": None}
+
+Begin = Callable[..., Path]
 
 
 def study(**changes: Any) -> Study:
@@ -39,16 +43,21 @@ def study(**changes: Any) -> Study:
     return validated(Study, tree | changes, source="tiny")
 
 
-def begin(what: Study, storage: Path, *ratios: float) -> Path:
+@pytest.fixture
+def begin(make_trial: Callable[..., Trial]) -> Begin:
     """The directory of a study that was interrupted after trials of these error ratios."""
-    directory = storage / "studies" / what.name
-    driver._open_directory(what, directory, replace=False)
-    searcher = OptunaSearcher(what, open_record(what, directory))
-    for number, ratio in enumerate(ratios):
-        searcher.suggest(str(number))
-        row = json.dumps({**ROW, "mse_ratio": ratio})
-        searcher.on_trial_complete(str(number), {record.ROW: row})
-    return directory
+
+    def interrupted(what: Study, storage: Path, *ratios: float) -> Path:
+        directory = storage / "studies" / what.name
+        driver._open_directory(what, directory, replace=False)
+        searcher = OptunaSearcher(what, open_record(what, directory))
+        for number, ratio in enumerate(ratios):
+            searcher.suggest(str(number))
+            text = make_trial(number, mse_ratio=ratio).model_dump_json()
+            searcher.on_trial_complete(str(number), {record.TRIAL: text})
+        return directory
+
+    return interrupted
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def test_data_that_is_not_there_is_told_before_anything_is_begun(
 
 
 def test_a_study_without_a_trial_is_no_study_and_one_with_a_trial_is(
-    tmp_path: Path, no_cluster: str
+    tmp_path: Path, no_cluster: str, begin: Begin
 ) -> None:
     directory = begin(study(), tmp_path)
     (directory / "study.yaml").write_text("")
@@ -97,25 +106,37 @@ def test_a_study_without_a_trial_is_no_study_and_one_with_a_trial_is(
         driver.run(study(), storage=tmp_path)
 
 
-def test_a_study_whose_database_was_emptied_can_be_replaced(tmp_path: Path) -> None:
+def test_the_trials_of_another_version_are_refused_unless_they_are_replaced(
+    tmp_path: Path, no_cluster: str, begin: Begin
+) -> None:
+    directory = begin(study(), tmp_path)
+    open_record(study(), directory).ask().set_user_attr("row", "{}")
+    with pytest.raises(ConfigError, match=r"'tiny' was searched by another version .* --replace"):
+        driver.run(study(), storage=tmp_path, resume=True)
+    with pytest.raises(ConfigError, match="nobody answers"):  # it would begin
+        driver.run(study(), storage=tmp_path, replace=True)
+
+
+def test_a_study_whose_database_was_emptied_can_be_replaced(tmp_path: Path, begin: Begin) -> None:
     what = study(database=f"sqlite:///{tmp_path / 'shared.db'}")
     directory = begin(what, tmp_path, 1.0)
     optuna.delete_study(study_name="tiny", storage=what.database)
     driver._open_directory(what, directory, replace=True)
-    assert record.trials_of(what, directory) == []
+    assert record.stored(what, directory) == []
 
 
-def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed() -> None:
+def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed(
+    make_trial: Callable[..., Trial],
+) -> None:
     from rich.console import Console
 
     console = Console(record=True, quiet=True)
-    good = {"state": "complete", "from_study": None}
-    bad = {"state": "failed", "from_study": None, "error": "my.csv is gone"}
-    taken = {**good, "from_study": "first"}
-    driver._tell_failures(study(), [good, bad], console)
-    for rows, said in (([bad, bad, good, taken], "2 of 3"), ([bad, bad], "all 2")):
-        with pytest.raises(StudyStopped, match=f"{said} trials failed, .*: my.csv is gone"):
-            driver._tell_failures(study(), rows, console)
+    good, bad = make_trial(), make_trial(error="my.csv is gone")
+    taken = make_trial(source="first")
+    driver._say_failures(Record(study(), (good, bad)), console)
+    for trials, count in (((bad, bad, good, taken), "2 of 3"), ((bad, bad), "all 2")):
+        with pytest.raises(StudyStopped, match=f"{count} trials failed, .*: my.csv is gone"):
+            driver._say_failures(Record(study(), trials), console)
 
 
 @pytest.mark.parametrize(
@@ -124,21 +145,22 @@ def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed() -> None:
     ids=["same", "budget", "slack", "machine"],
 )
 def test_trials_are_taken_over_only_from_a_study_that_judged_as_this_one(
-    tmp_path: Path, changes: dict[str, Any]
+    tmp_path: Path, begin: Begin, changes: dict[str, Any]
 ) -> None:
     first = begin(study(name="first"), tmp_path, 1.03)
     (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
     second = study(name="second", warm_start="first", **changes)
     kept = open_record(second, begin(second, tmp_path))
     said = warm.start(second, kept, storage=tmp_path)
-    taken = [trial for trial in kept.get_trials() if trial.state.is_finished()]
-    assert len(taken) == (0 if changes else 1)
+    trials = record.trials_of(kept.get_trials(), study=second)
+    assert [trial.source for trial in trials if trial.outcome] == ([] if changes else ["first"])
+    assert not record.own(trials)
     assert all(name in said for name in changes)
     asked = OptunaSearcher(second, kept).suggest("next")["settings"]
     assert (asked == {"sigma": 0.5}) is bool(changes)
 
 
-def test_trials_of_another_machine_are_judged_anew(tmp_path: Path) -> None:
+def test_trials_of_another_machine_are_judged_anew(tmp_path: Path, begin: Begin) -> None:
     first = begin(study(name="first"), tmp_path, 1.03)
     (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
     facts = json.loads((first / "provenance.json").read_text())

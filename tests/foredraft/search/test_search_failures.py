@@ -203,16 +203,17 @@ def test_a_driver_killed_again_and_again_loses_no_reported_trial_and_repeats_non
     trials = trials_of(storage, "killed")
     assert list(trials["number"]) == list(range(what.trials))
     assert {number: ended(database)[number] for number in seen} == seen
-    rows = trials[(trials["state"] == "complete") & trials["feasible"]].to_dict("records")
-    keep = front.on_front([front.goals(row, what.objectives) for row in rows])
-    assert [bool(row["on_front"]) for row in rows] == keep
+    within = trials[(trials["state"] == "complete") & trials["feasible"]]
+    gains = within[["acceptance_rate", "predicted_speedup"]].assign(mse=-within["mse"])
+    keep = front.on_front(list(gains.itertuples(index=False, name=None)))
+    assert within["on_front"].tolist() == keep
 
 
 def ended(database: Path) -> dict[int, tuple[str, str]]:
-    """State and row of each trial that was reported, by number; read beside a living driver."""
+    """State and text of each trial that was reported, by number; read beside a living driver."""
     query = """
         SELECT number, state, value_json FROM trials JOIN trial_user_attributes USING (trial_id)
-        WHERE key = 'row' AND state != 'RUNNING'
+        WHERE key = 'trial' AND state != 'RUNNING'
     """
     if not database.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Claims about which trials stop early, and which of the front's points is chosen."""
+"""Claims about which trials stop early."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from foredraft.judge.evaluate import PairRow
-from foredraft.search import record
-from foredraft.search.judging import Judged, why_stop
+from foredraft.search.judging import metrics_of, why_stop
+from foredraft.search.trial import Metrics
 from foredraft.settings.study import Study
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
@@ -29,9 +29,11 @@ def study(**changes: Any) -> Study:
     return Study.model_validate(tree | changes)
 
 
-def judged(acceptance: float, speedup: float, ratio: float = math.nan) -> Judged:
+def judged(acceptance: float, speedup: float, ratio: float = math.nan) -> Metrics:
+    """What a stage tells: the closed form knows no error."""
     row = PairRow(acceptance, 1.0, [], [], ratio, ratio, ratio, ratio)
-    return Judged(row, speedup, 16, None, None, 0.0)
+    windows = 0 if math.isnan(ratio) else 16
+    return metrics_of(row, predicted_speedup=speedup, windows=windows)
 
 
 @pytest.mark.parametrize(
@@ -64,52 +66,8 @@ def test_without_a_front_nothing_but_the_budget_stops_a_trial() -> None:
     assert why_stop(judged(0.0, 0.1, 1.2), study(), [], target_mse=0.5) == "budget"
 
 
-def row(number: int, predicted: float, **changes: Any) -> dict[str, Any]:
-    return {
-        "number": number,
-        "state": "complete",
-        "feasible": True,
-        "acceptance_rate": 0.5,
-        "predicted_speedup": predicted,
-        "mse": 0.4,
-        **changes,
-    }
-
-
-def test_the_front_is_that_of_the_trials_within_the_budget() -> None:
-    rows = [
-        row(0, 2.0),
-        row(1, 9.0, feasible=False),
-        row(2, 1.0),
-        row(3, 1.0, mse=0.3),
-        {"number": 4, "state": "pruned", "feasible": False},
-    ]
-    record.mark_front(rows, study())
-    assert [one["number"] for one in rows if one["on_front"]] == [0, 3]
-
-
-def test_the_choice_is_the_fastest_that_was_measured_and_of_equals_the_most_accurate() -> None:
-    rows = [
-        row(0, 3.0, speedup=1.5, mse=0.4),
-        row(1, 2.0, speedup=1.9, mse=0.5),
-        row(2, 2.0, speedup=1.9, mse=0.3),
-        row(3, 2.0, speedup=9.9, feasible=False),
-    ]
-    for one in rows:
-        one |= {"on_front": True, "confirmed": True}
-    best = record.chosen(rows)
-    assert best
-    assert best["number"] == 2
-
-
-def test_a_point_that_fell_off_the_front_is_never_its_knee() -> None:
-    middle = {"acceptance_rate": 0.9, "mse": 0.31}
-    rows = [
-        row(0, 1.0, speedup=1.0, on_front=True, confirmed=True, acceptance_rate=1.0),
-        row(1, 2.0, speedup=2.0, on_front=True, confirmed=True, mse=0.5),
-        row(2, 1.9, speedup=1.9, on_front=True, confirmed=True, **middle),
-    ]
-    knee = record.knee(rows, study())
-    assert knee is rows[2]
-    rows[2]["confirmed"] = False
-    assert record.knee(rows, study()) is not rows[2]
+def test_a_pair_that_counted_no_number_does_not_forecast_and_the_closed_form_may() -> None:
+    row = PairRow(0.5, 1.0, [], [], math.nan, math.nan, math.nan, math.nan)
+    with pytest.raises(ValueError, match="mse is nan: the pair does not forecast"):
+        metrics_of(row, predicted_speedup=1.0, windows=8)
+    assert metrics_of(row, predicted_speedup=1.0, windows=0).mse is None

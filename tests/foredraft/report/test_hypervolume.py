@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from foredraft.report import quality
+from foredraft.report import hypervolume
+from foredraft.search.record import Standing
+from foredraft.search.trial import Trial
 
 
 def written(folder: Path, covered: list[float], **settings: Any) -> Path:
@@ -19,10 +21,14 @@ def written(folder: Path, covered: list[float], **settings: Any) -> Path:
     return folder
 
 
-def info_of(study_dir: Path) -> quality.QualityInfo:
+def info_of(study_dir: Path) -> hypervolume.HypervolumeInfo:
     path = study_dir / "trials.parquet"
-    trials = pd.read_parquet(path) if path.is_file() else pd.DataFrame()
-    return quality.quality_info(study_dir, trials=trials)
+    volumes = pd.read_parquet(path)["hypervolume"] if path.is_file() else []
+    standings = tuple(
+        Standing(Trial(number=number), True, True, None, volume)
+        for number, volume in enumerate(volumes)
+    )
+    return hypervolume.hypervolume_info(study_dir, standings)
 
 
 def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path) -> None:
@@ -37,8 +43,8 @@ def test_only_studies_of_the_same_search_are_drawn_beside_a_study(tmp_path: Path
 def test_studies_are_compared_after_as_many_trials_as_both_have(tmp_path: Path) -> None:
     own = written(tmp_path / "own", [0.0, 0.5])
     written(tmp_path / "chance", [0.1, 0.2, 0.3], sampler="random")
-    said = quality.sentence(info_of(own))
-    assert said == "own (tpe) covers 0.5000 after 2 trials; chance (random) 0.2000 after 2."
+    sentence = hypervolume.sentence(info_of(own))
+    assert sentence == "own (tpe) covers 0.5000 after 2 trials; chance (random) 0.2000 after 2."
 
 
 def test_a_study_without_trials_has_no_such_page(tmp_path: Path) -> None:

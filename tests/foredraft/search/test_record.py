@@ -1,0 +1,250 @@
+"""Claims about a study's record: front and choice, what is stored; reading it changes nothing.
+
+It needs no Ray, and refuses the trials of another version.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foredraft.errors import ConfigError
+from foredraft.search import record
+from foredraft.search.record import Record
+from foredraft.search.references import Target
+from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.search.trial import Trial
+from foredraft.settings.config import validated
+from foredraft.settings.study import Study
+from speculation import Acceptance, Plan
+from speculation.cost import PassCosts
+
+MakeTrial = Callable[..., Trial]
+STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
+MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
+TARGET = Target(key="t", parameters=1000, patch=12, mse=0.4, mae=0.5)
+
+
+def study(**changes: Any) -> Study:
+    tree = {
+        "name": "tiny",
+        "target": {"model": MODEL, "stages": [STAGE]},
+        "draft": {"stages": [STAGE]},
+        "evaluation": {"data": STAGE["data"], "horizon": 60},
+        "acceptance": {"rule": "gaussian", "bias": 2.0},
+        "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0}},
+    }
+    return validated(Study, tree | changes, source="tiny")
+
+
+def record_of(*trials: Trial) -> Record:
+    return Record(study(), trials, TARGET)
+
+
+def stored(folder: Path, *trials: Trial) -> Path:
+    """A study's directory after these trials were reported and one more was asked for."""
+    folder.mkdir()
+    searcher = OptunaSearcher(study(), open_record(study(), folder))
+    for trial in trials:
+        searcher.suggest(str(trial.number))
+        searcher.on_trial_complete(str(trial.number), {record.TRIAL: trial.model_dump_json()})
+    searcher.suggest("running")
+    return folder
+
+
+# Front and choice
+
+
+def test_the_front_is_that_of_the_trials_within_the_budget(make_trial: MakeTrial) -> None:
+    found = record_of(
+        make_trial(0, predicted_speedup=2.0),
+        make_trial(1, predicted_speedup=9.0, mse_ratio=1.5),
+        make_trial(2, predicted_speedup=1.0),
+        make_trial(3, predicted_speedup=1.0, mse=0.3),
+        make_trial(4, predicted_speedup=9.0, stopped="front"),
+    )
+    assert [point.trial.number for point in found.front] == [0, 3]
+
+
+def test_the_choice_is_the_fastest_that_was_measured_and_of_equals_the_most_accurate(
+    make_trial: MakeTrial,
+) -> None:
+    found = record_of(
+        make_trial(0, predicted_speedup=3.0, speedup=1.5, mse=0.4),
+        make_trial(1, predicted_speedup=2.1, speedup=1.9, mse=0.35),
+        make_trial(2, predicted_speedup=2.0, speedup=1.9, mse=0.3),
+        make_trial(3, predicted_speedup=2.0, speedup=9.9, mse_ratio=1.5),
+    )
+    assert found.choice
+    assert found.choice.trial.number == 2
+
+
+def test_what_was_measured_is_chosen_before_what_is_only_predicted(make_trial: MakeTrial) -> None:
+    found = record_of(
+        make_trial(0, predicted_speedup=3.0),
+        make_trial(1, predicted_speedup=2.0, mse=0.3, speedup=1.9),
+    )
+    assert found.choice
+    assert found.choice.trial.number == 1
+
+
+def test_a_point_that_fell_off_the_front_is_never_its_knee(make_trial: MakeTrial) -> None:
+    exact = make_trial(0, acceptance_rate=1.0, predicted_speedup=1.0, speedup=1.0)
+    fast = make_trial(1, acceptance_rate=0.5, predicted_speedup=2.0, speedup=2.0, mse=0.5)
+    middle = {"acceptance_rate": 0.9, "predicted_speedup": 1.9, "mse": 0.41}
+    knee = record_of(exact, fast, make_trial(2, speedup=1.9, **middle)).knee
+    assert knee
+    assert knee.trial.number == 2
+    fallen = record_of(exact, fast, make_trial(2, speedup=0.9, **middle))
+    assert [point.standing.confirmed for point in fallen.front] == [True, True, False]
+    assert fallen.knee
+    assert fallen.knee.trial.number != 2
+
+
+def test_drafts_alone_stand_beside_the_target_under_their_own_policy(
+    make_trial: MakeTrial,
+) -> None:
+    cached = {"settings": {"context_policy": "cached", "renorm_every": 0, "scale": 0.5}}
+    found = record_of(
+        make_trial(0, target={"mse": 0.5, "mae": 0.5}),
+        make_trial(1, target={"mse": 0.8, "mae": 0.6}, **cached),
+        make_trial(2, error="gone"),
+    )
+    references = found.references
+    assert references
+    assert {n: e.mse for n, e in references.target.policies.items()} == {
+        "sliding": 0.5,
+        "cached": 0.8,
+    }
+    ratios = {draft.policy: draft.mse_ratio for draft in references.drafts}
+    assert ratios == pytest.approx({"sliding": 0.42 / 0.5, "cached": 0.42 / 0.8})
+    assert references.ceiling[-1].speedup > references.ceiling[0].speedup
+    assert Record(study(), found.trials).references is None
+
+
+# One trial
+
+
+def test_a_trial_that_was_stored_is_read_as_the_same(make_trial: MakeTrial) -> None:
+    costs = PassCosts((1,), (1.0,), ((1.0, 1.1),), ((0.0, 0.2),), (0.0,), (0.0,))
+    rule = Acceptance(rule="gaussian", sigma=0.3, bias=2.0, adapt=True)
+    test = {"acceptance_rate": 0.5, "mse": 0.4, "mse_ratio": 1.0, "differs": False}
+    trial = make_trial(3, rule=rule, speedup=1.5, test=test, settings={"adapt": True, "scale": 1.0})
+    assert trial.outcome
+    adapting = trial.outcome.model_copy(update={"plan": Plan(costs, (0.5,))})
+    for one in (
+        trial.model_copy(update={"outcome": adapting}),
+        make_trial(4, stopped="front", windows=0, mse=None, mse_ratio=None),
+        make_trial(5, error="gone"),
+        make_trial(6, running=True),
+    ):
+        read = Trial.read(json.loads(one.model_dump_json()), study="tiny")
+        assert read == one
+        assert read.state == one.state
+        assert [type(v) for v in read.settings.values()] == [type(v) for v in one.settings.values()]
+
+
+def test_a_trial_is_complete_stopped_failed_or_running_and_nothing_between(
+    make_trial: MakeTrial,
+) -> None:
+    assert make_trial().state == "complete"
+    assert make_trial(stopped="budget").state == "pruned"
+    assert make_trial(error="gone").state == "failed"
+    assert make_trial(running=True).state == "running"
+    with pytest.raises(ValueError, match="comes to one of them"):
+        Trial(number=0, outcome=make_trial().outcome, error="gone")
+    with pytest.raises(ValueError, match="a trial that was not stopped has all of them"):
+        make_trial(mse_ratio=None)
+    with pytest.raises(ValueError, match="finite"):
+        make_trial(mse=float("nan"))
+
+
+def test_a_row_of_the_table_holds_numbers_and_words_and_no_json(make_trial: MakeTrial) -> None:
+    trial = make_trial(settings={"sigma": 0.5}, speedup=1.5)
+    (standing,) = record_of(trial).standings
+    row = standing.flat()
+    assert row["settings.sigma"] == 0.5
+    assert (row["mse"], row["speedup"], row["draft_key"]) == (0.4, 1.5, "d-0.5")
+    assert (row["state"], row["feasible"], row["on_front"]) == ("complete", True, True)
+    assert not [value for value in row.values() if isinstance(value, dict)]
+    assert not [value for value in row.values() if isinstance(value, str) and "{" in value]
+
+
+# What is stored
+
+
+def test_a_study_that_runs_is_read_as_far_as_it_has_come(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    folder = stored(tmp_path / "tiny", make_trial(0), make_trial(1, error="gone"))
+    (folder / "references.json").write_text(json.dumps({"target": TARGET.model_dump()}))
+    found = record.read(study(), folder)
+    assert [trial.state for trial in found.trials] == ["complete", "failed", "running"]
+    assert found.trials[2].settings["bias"] == 2.0
+    assert "sigma" in found.trials[2].settings
+    assert found.choice
+    assert found.references
+    assert found.references.target.mse == 0.4
+    assert len(found.references.drafts) == 1
+
+
+def test_reading_a_record_changes_no_byte_and_makes_no_file(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    folder = stored(tmp_path / "tiny", make_trial(0))
+
+    def now() -> dict[Path, tuple[bytes, int]]:
+        return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+    before = now()
+    assert len(record.read(study(), folder).trials) == 2
+    assert now() == before
+    (folder / "study.db").unlink()
+    assert record.read(study(), folder).trials == ()
+    assert not list(folder.iterdir())
+    (folder / "study.db").touch()  # a driver that died in its first moment
+    assert record.read(study(), folder).trials == ()
+    assert not (folder / "study.db").read_bytes()
+
+
+def test_what_was_measured_at_the_end_is_kept_beside_trials_that_came_later(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    folder = stored(tmp_path / "tiny", make_trial(0), make_trial(1, mse=0.3))
+    measured = make_trial(0, speedup=1.5)
+    (folder / "trials.json").write_text(json.dumps([measured.model_dump(mode="json")]))
+    found = record.read(study(), folder)
+    assert [trial.number for trial in found.trials] == [0, 1, 2]
+    assert [bool(t.outcome and t.outcome.measured) for t in found.trials] == [True, False, False]
+
+
+@pytest.mark.parametrize("kept", ["database", "table", "number"])
+def test_the_trials_of_another_version_are_refused_in_one_line(
+    tmp_path: Path, make_trial: MakeTrial, kept: str
+) -> None:
+    folder = stored(tmp_path / "tiny")
+    if kept == "database":
+        optuna_study = open_record(study(), folder)
+        asked = optuna_study.ask()
+        asked.set_user_attr("row", '{"lists": "{}"}')
+    elif kept == "table":
+        (folder / "trials.parquet").touch()
+    else:
+        newer = make_trial(0).model_dump(mode="json") | {"version": 3}
+        (folder / "trials.json").write_text(json.dumps([newer]))
+    with pytest.raises(ConfigError, match=r"study 'tiny' .* --replace") as refusal:
+        record.read(study(), folder)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("module", ["foredraft.search.record", "foredraft.report"])
+def test_a_record_and_a_report_need_no_ray(module: str) -> None:
+    script = f"import sys, {module}; print([m for m in sys.modules if m.split('.')[0] == 'ray'])"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert shown.stdout.strip() == "[]", shown.stderr

@@ -76,4 +76,10 @@ class Network(nn.Module, ABC):
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Its reading of a history; `room` is the patches to come at most."""
+        self.refuse_training()
         return open_rereading(self, history, policy)
+
+    def refuse_training(self) -> None:
+        """Nothing; raises where the model would drop out while it forecasts."""
+        if self.training:
+            raise InvalidInput("the model is in training mode: call eval() before it forecasts")

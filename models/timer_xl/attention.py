@@ -1,6 +1,6 @@
-"""What attention knows of its tokens' places: rotary positions in time, one bias per variate.
+"""What attention knows of its tokens' places in time: rotary positions; `masks` has the rest.
 
-Shapes: L tokens, H heads, E head width, C variates.
+Shapes: L tokens, H heads, E head width.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from timer_xl.config import TimerXLConfig
 def precision_of(dtype: torch.dtype) -> torch.dtype:
     """In what a model with such weights computes positions, scores and predictions."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def token_places(patches: int, variates: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Patch and variate of every token of a window, int64 [L]; tokens are patch-major."""
+    patch_L = torch.arange(patches, device=device).repeat_interleave(variates)
+    return patch_L, torch.arange(variates, device=device).repeat(patches)
 
 
 def rotary_table(
@@ -60,9 +66,3 @@ def rotated(x_THE: Tensor, turn: Tensor) -> Tensor:
 def _wide(x: Tensor) -> Tensor:
     """`x` in a type of which there are complex numbers."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
-def variate_bias(bias_2H: Tensor, variates: int) -> Tensor:
-    """[H, C, C]: `bias_2H[1]` within a variate, `bias_2H[0]` between two."""
-    same_CC = torch.eye(variates, dtype=torch.bool, device=bias_2H.device)
-    return torch.where(same_CC, bias_2H[1, :, None, None], bias_2H[0, :, None, None])

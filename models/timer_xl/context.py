@@ -9,7 +9,7 @@ Shapes: B batch, C variates, N patches, P patch length, M predictions, one after
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -31,10 +31,33 @@ from speculation.history import (
 )
 from speculation.normalisation import REVIN_EPSILON, Normalisation, Prediction
 from speculation.policy import ContextPolicy
-from speculation.rereading import AnchoredContext, SlidingContext, outlook_of
+from speculation.rereading import AnchoredContext, Reader, SlidingContext, outlook_of
+from timer_xl.cache import KeyValueCache
 
 if TYPE_CHECKING:
     from timer_xl.engine import Engine
+
+
+class CachingReader(Reader, Protocol):
+    """What encodes patches behind others whose keys and values it has kept."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+
+    def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
+        """An empty cache with room for `patches` patches of `variates` variates."""
+
+    def __call__(
+        self,
+        x_BNCP: Tensor,
+        *,
+        last: int | None = None,
+        cache: KeyValueCache | None = None,
+        start: int | Tensor = 0,
+        end: int | None = None,
+    ) -> Prediction:
+        """What follows each of the last `last` patches of the pass."""
 
 
 class FoldedContext:
@@ -135,9 +158,11 @@ class FoldedContext:
 class CachedContext(AnchoredContext):
     """Keeps keys and values from an anchor on; statistics are those of the anchor's window."""
 
-    def __init__(self, model: Engine, history: History, *, renorm_every: int, room: int) -> None:
+    def __init__(
+        self, model: CachingReader, history: History, *, renorm_every: int, room: int
+    ) -> None:
         super().__init__(model, history, renorm_every=renorm_every)
-        self.engine = model
+        self.reader = model
         batch, _, variates, _ = history.read_BNCP.shape
         self.encoded: Place = 0
         patches = history.context_patches + room
@@ -169,7 +194,7 @@ class CachedContext(AnchoredContext):
     def _encode(self, end: Place, count: int, *, last: int) -> Prediction:
         """A pass over the `count` patches before each sample's `end`, which are then cached."""
         x = self.normalisation.apply(self.history.patches(end - count, count))
-        prediction = self.engine(
+        prediction = self.reader(
             x,
             last=last,
             cache=self.cache,
@@ -191,7 +216,7 @@ class CachedContext(AnchoredContext):
         """Keep the samples `index_A` of the batch."""
         super().select(index_A)
         self.encoded = of_samples(self.encoded, index_A)
-        self.cache.select(index_A.to(self.engine.device, non_blocking=True))
+        self.cache.select(index_A.to(self.reader.device, non_blocking=True))
 
 
 def open_context(model: Engine, history: History, policy: ContextPolicy, *, room: int) -> Context:

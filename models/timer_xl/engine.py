@@ -21,24 +21,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from speculation.errors import InvalidInput
 from speculation.forecaster import Context
 from speculation.history import History
 from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
-from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
-from timer_xl.cache import KeyValueCache
+from timer_xl.attention import precision_of, rotary_table, rotate_, token_places
+from timer_xl.cache import KeyValueCache, new_cache
 from timer_xl.context import open_context
 from timer_xl.fold import Fold, can_fold
 from timer_xl.linear import PackedLinear
+from timer_xl.masks import SquareMasks, later_patches, spelled_out
 from timer_xl.model import LOG_VARIANCE_BOUND, Block, TimerXL, blocks_of
 
-# Windows that only grow would keep one layout a step.
+# Windows that only grow would keep one layout a step. One is some views and a mask over patches.
 LAYOUTS_KEPT = 256
 
 
 class Layout(NamedTuple):
-    """Where the tokens of one pass stand; built once per shape and shared by all blocks."""
+    """Where the tokens of one pass stand; shared by all blocks."""
 
     variates: int
     start: int | Tensor
@@ -47,10 +47,10 @@ class Layout(NamedTuple):
     """patches whose keys are read"""
     turn: Tensor
     """complex [1 or B, L, 1, 1, E/4], rotary table"""
-    future: Tensor
-    """bool [1 or B, 1, L, S]: keys of later patches"""
-    masks: dict[int, Tensor]
-    """additive [1 or B, H, L, S] per block; kept where the layout is"""
+    unseen: Tensor
+    """bool [1 or B, N, S]: keys of later patches"""
+    masks: list[Tensor] | None
+    """each block's additive mask [1, H, L, S], where it is kept"""
 
 
 class Engine:
@@ -78,6 +78,11 @@ class Engine:
             second_weight, second_bias = _affine(model.log_variance_head)
             weight, bias = torch.cat((weight, second_weight)), torch.cat((bias, second_bias))
         self.head = PackedLinear(weight, bias, int8=int8)
+        self.masks = SquareMasks(
+            [block.bias_2H for block in self.blocks], head_width=model.config.head_width
+        )
+        # By place in a window of so many variates: made with the first pass.
+        self._turns_LE, self._turned_variates = torch.empty(0), 0
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
     def caches(self, policy: ContextPolicy) -> bool:
@@ -130,20 +135,29 @@ class Engine:
 
     def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
         """An empty cache with room for `patches` patches of `variates` variates."""
-        if self.config.positions == "flattened" and variates > 1:
-            raise InvalidInput(
-                "positions is 'flattened': a token's position depends on the window's length, so "
-                "its keys cannot be kept; use the context policy 'sliding'"
-            )
-        return KeyValueCache(
-            num_layers=self.config.n_layers,
+        cache = new_cache(
+            self.config,
             batch=batch,
-            heads=self.config.n_heads,
-            tokens=patches * variates,
-            head_width=self.config.head_width,
+            patches=patches,
+            variates=variates,
             dtype=self.dtype,
             device=self.device,
         )
+        self._make_room(patches, variates)
+        return cache
+
+    def _make_room(self, patches: int, variates: int) -> None:
+        """Masks, and rotary positions, for windows of so many patches."""
+        grown = self.masks.grow(patches, variates)
+        if variates != self._turned_variates or patches * variates > len(self._turns_LE):
+            patch_L, _ = token_places(patches, variates, device=self.device)
+            nobody_L = torch.zeros_like(patch_L)
+            self._turns_LE = rotary_table(
+                self.config, patch_L, nobody_L, window=0, dtype=self.precision
+            )
+            self._turned_variates, grown = variates, True
+        if grown:
+            self._layouts.clear()  # they are views of what was before
 
     def _layout(
         self, patches: int, variates: int, *, start: int | Tensor, end: int | None
@@ -154,7 +168,7 @@ class Engine:
             return self._build_layout(patches, variates, start=start, end=end)
         key = (patches, variates, start)
         if key not in self._layouts:
-            if len(self._layouts) > LAYOUTS_KEPT:
+            if len(self._layouts) >= LAYOUTS_KEPT:
                 self._layouts.clear()
             self._layouts[key] = self._build_layout(
                 patches, variates, start=start, end=start + patches
@@ -164,21 +178,32 @@ class Engine:
     def _build_layout(
         self, patches: int, variates: int, *, start: int | Tensor, end: int
     ) -> Layout:
-        device = self.device
-        starts_B1 = torch.as_tensor(start, device=device).reshape(-1, 1)
-        step_L = torch.arange(patches, device=device).repeat_interleave(variates)
-        patch_BL = starts_B1 + step_L
-        variate_L = torch.arange(variates, device=device).repeat(patches)
-        key_patch_S = torch.arange(end, device=device).repeat_interleave(variates)
-        turn = rotary_table(self.config, patch_BL, variate_L, window=end, dtype=self.precision)
+        self._make_room(end, variates)
+        alike = isinstance(start, int)
         return Layout(
             variates=variates,
             start=start,
             end=end,
-            turn=turn[:, :, None, None],
-            future=(key_patch_S > patch_BL[..., None])[:, None],
-            masks={},
+            turn=self._turn(patches, variates, start=start, end=end),
+            unseen=later_patches(start, patches, end, device=self.device),
+            masks=self.masks.corners(patches, end, variates) if alike else None,
         )
+
+    def _turn(self, patches: int, variates: int, *, start: int | Tensor, end: int) -> Tensor:
+        """The rotary table of the pass's tokens, complex [1 or B, L, 1, 1, E/4]."""
+        if self.config.positions == "flattened" and variates > 1:
+            assert start == 0, "such positions have no cache"
+            patch_L, variate_L = token_places(patches, variates, device=self.device)
+            turn_BLE = rotary_table(
+                self.config, patch_L, variate_L, window=end, dtype=self.precision
+            )[None]
+        elif isinstance(start, int):
+            first, count = start * variates, patches * variates
+            turn_BLE = self._turns_LE[None, first : first + count]
+        else:
+            step_L = torch.arange(patches * variates, device=self.device)
+            turn_BLE = self._turns_LE[(start * variates)[:, None] + step_L]
+        return turn_BLE[:, :, None, None]
 
 
 class EngineBlock:
@@ -254,16 +279,11 @@ class EngineBlock:
         return F.layer_norm(x_BLD, x_BLD.shape[-1:], *self.norms[index])
 
     def _mask(self, layout: Layout, *, wanted: int, layer: int) -> Tensor:
-        """Additive mask [1 or B, H, L, S]: the variate bias, and minus infinity on the future."""
-        if layer in layout.masks:
+        """Additive mask [1 or B, H, wanted, S]: the variate bias, minus infinity on the future."""
+        if layout.masks is not None:
             return layout.masks[layer][:, :, -wanted:]
-        variates = layout.variates
-        bias_HCC = variate_bias(self.bias_2H, variates)
-        bias_HLS = bias_HCC.repeat(1, layout.future.shape[2] // variates, layout.end)
-        mask = bias_HLS.masked_fill(layout.future, float("-inf"))
-        if isinstance(layout.start, int):
-            layout.masks[layer] = mask
-        return mask[:, :, -wanted:]
+        unseen_BNS = layout.unseen[:, -(wanted // layout.variates) :]
+        return spelled_out(self.bias_2H, unseen_BNS, layout.variates)
 
 
 def _affine(layer: torch.nn.Linear) -> tuple[Tensor, Tensor]:

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from speculation.normalisation import Normalisation
-from timer_xl.attention import precision_of, rotary_table, rotate_, variate_bias
+from timer_xl.attention import precision_of, rotary_table, rotate_
 from timer_xl.cache import KeyValueCache
 from timer_xl.config import TimerXLConfig
 from timer_xl.linear import PackedLinear
+from timer_xl.masks import CACHES_WORTH, Kept, variate_bias
 from timer_xl.model import TimerXL, blocks_of
 
 
@@ -72,8 +73,7 @@ class Fold:
         self.bias_2H = attention.bias_2H.detach().to(self.precision) * width**-0.5
         self.turns_TE = self._turns(torch.arange(4 * size, device=self.device))
         self._columns = (config.d_model, len(term_bias))
-        self._masks: dict[tuple[int, ...], Tensor] = {}
-        self._terms_read: dict[tuple[int, ...], Tensor] = {}
+        self._kept = Kept()
 
     def _turns(self, place_T: Tensor) -> Tensor:
         nobody_T = torch.zeros_like(place_T)
@@ -175,15 +175,15 @@ class Fold:
         return of_ones, of_constants
 
     def _read_of_terms(self, start: int | Tensor, *, windows: int, patches: int) -> Tensor:
-        """Which distance's terms each key has, int64 [1 or B, 1, M, 1, 1, T]; kept as masks are."""
-        key = (windows, patches)
-        if isinstance(start, int) and key in self._terms_read:
-            return self._terms_read[key]
-        place_BMT = _places_in_windows(start, windows, patches, device=self.device)
-        index = place_BMT.clamp(0, self.config.context_patches - 1)[:, None, :, None, None]
-        if isinstance(start, int):
-            self._terms_read[key] = index
-        return index
+        """Which distance's terms each key has, int64 [1 or B, 1, M, 1, 1, T]."""
+
+        def made() -> Tensor:
+            place_BMT = _places_in_windows(start, windows, patches, device=self.device)
+            return place_BMT.clamp(0, self.config.context_patches - 1)[:, None, :, None, None]
+
+        if not isinstance(start, int):
+            return made()
+        return self._kept.get((start, windows, patches), made, at_most=0)
 
     def _mask(self, start: int | Tensor, *, windows: int, patches: int, variates: int) -> Tensor:
         """Additive [1 or B, H, M, C, T, C]: the variate bias, minus infinity outside the window.
@@ -191,24 +191,26 @@ class Fold:
         Windows that stand alike in all samples stand alike to their keys, wherever they are: one
         mask serves them all.
         """
-        key = (windows, patches, variates)
-        if isinstance(start, int) and key in self._masks:
-            return self._masks[key]
-        place_BMT = _places_in_windows(start, windows, patches, device=self.device)
-        outside_BMT = (place_BMT < 0) | (place_BMT >= self.config.context_patches)
-        bias_HCC = variate_bias(self.bias_2H, variates)
-        mask = bias_HCC[:, None, :, None].masked_fill(
-            outside_BMT[:, None, :, None, :, None], float("-inf")
-        )
-        if isinstance(start, int):
-            self._masks[key] = mask
-        return mask
+
+        def made() -> Tensor:
+            place_BMT = _places_in_windows(start, windows, patches, device=self.device)
+            outside_BMT = (place_BMT < 0) | (place_BMT >= self.config.context_patches)
+            bias_HCC = variate_bias(self.bias_2H, variates)
+            return bias_HCC[:, None, :, None].masked_fill(
+                outside_BMT[:, None, :, None, :, None], float("-inf")
+            )
+
+        if not isinstance(start, int):
+            return made()
+        cache = 2 * self.config.d_model * patches * variates * self.bias_2H.element_size()
+        key = (start, windows, patches, variates)
+        return self._kept.get(key, made, at_most=CACHES_WORTH * cache)
 
 
 def _places_in_windows(
     start: int | Tensor, windows: int, patches: int, *, device: torch.device
 ) -> Tensor:
     """Where each key stands in each window, int64 [1 or B, M, T]; outside it below 0 or too far."""
-    first_B11 = torch.as_tensor(start, device=device).view(-1, 1, 1)
     step_M1 = torch.arange(windows, device=device)[:, None]
-    return torch.arange(patches, device=device) - (first_B11 + step_M1)
+    first_M1 = start + step_M1 if isinstance(start, int) else start.view(-1, 1, 1) + step_M1
+    return (torch.arange(patches, device=device) - first_M1).view(-1, windows, patches)

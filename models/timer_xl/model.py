@@ -15,37 +15,45 @@ H heads, E head width, L query tokens, S key tokens (tokens are patch-major: pat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speculation.errors import InvalidInput
 from speculation.forecaster import Context, Forecaster
 from speculation.history import History
 from speculation.network import Network
 from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
-from timer_xl.attention import precision_of, rotary_table, rotated
+from timer_xl.attention import precision_of, rotary_table, rotated, token_places
+from timer_xl.cache import KeyValueCache, new_cache
 from timer_xl.config import TimerXLConfig
+from timer_xl.context import CachedContext
+from timer_xl.masks import later_patches, spelled_out
 
 # Beyond it a variance is a collapse or an overflow, not an estimate (exp(10) is 22,000).
 LOG_VARIANCE_BOUND = 10.0
 
+Keep = Callable[[Tensor], Tensor]
+"""Takes keys and values of a pass [2, B, H, L, E], gives those of its window [2, B, H, S, E]."""
+
 
 class Layout(NamedTuple):
-    """Where the tokens of one pass stand; built once per shape and shared by all blocks."""
+    """Where the tokens of one pass stand; shared by all blocks."""
 
+    variates: int
+    start: int | Tensor
+    """first patch of the pass, from the window's anchor: one for all samples, or int64 [B]"""
+    end: int
+    """patches whose keys are read"""
     turn: Tensor
-    """complex [L, E/4], by which rotary positions turn queries and keys"""
-    future: Tensor
-    """bool [L, S]: keys of later patches; all variates of one patch see each other"""
-    same_variate: Tensor
-    """bool [L, S]"""
-
-    def last(self, queries: int) -> Layout:
-        """The layout of the last tokens as queries over the same keys."""
-        return Layout(*(part[-queries:] for part in self))
+    """complex [1 or B, L, 1, 1, E/4], by which rotary positions turn queries and keys"""
+    unseen: Tensor
+    """bool [1 or B, N, S] over patches: later ones; all variates of one patch see each other"""
 
 
 class Dropout(nn.Module):
@@ -101,24 +109,31 @@ class TimeAttention(nn.Module):
         # before the scores are divided by sqrt(E).
         self.bias_2H = nn.Parameter(torch.zeros(2, config.n_heads))
 
-    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
-        """Attended tokens [B, queries, D], the last ones of `x`."""
+    def forward(
+        self, x_BLD: Tensor, layout: Layout, *, queries: int, keep: Keep | None = None
+    ) -> Tensor:
+        """Attended tokens [B, queries, D], the last ones of `x`.
+
+        `keep` takes the keys and values of these tokens, and gives those of the whole window.
+        """
         query, key, value = (part.transpose(1, 2) for part in self._project(x_BLD, layout, queries))
-        mask = self._mask(layout.last(queries), dtype=query.dtype)
+        if keep is not None:
+            key, value = keep(torch.stack((key, value))).unbind()
+        mask = self._mask(layout, queries=queries, dtype=query.dtype)
         attended_BHLE = self._attend(query, key, value, mask)
         out: Tensor = self.out(attended_BHLE.transpose(1, 2).flatten(2))
         return out
 
     def _project(self, x_BLD: Tensor, layout: Layout, queries: int) -> tuple[Tensor, ...]:
         """Queries of the last tokens, keys and values of all [B, L, H, E]; the first two turned."""
-        turn = layout.turn[:, None, None]
+        turn = layout.turn
         if queries == x_BLD.shape[1]:
             qkv_BL3HE = self._heads(self.qkv(x_BLD), 3)
             return *rotated(qkv_BL3HE[:, :, :2], turn).unbind(2), qkv_BL3HE[:, :, 2]
         weight, bias, width = self.qkv.weight, self.qkv.bias, x_BLD.shape[-1]
         query = self._heads(F.linear(x_BLD[:, -queries:], weight[:width], bias[:width]), 1)
         key_value = self._heads(F.linear(x_BLD, weight[width:], bias[width:]), 2)
-        turned = rotated(query, turn[-queries:]), rotated(key_value[:, :, :1], turn)
+        turned = rotated(query, turn[:, -queries:]), rotated(key_value[:, :, :1], turn)
         return turned[0][:, :, 0], turned[1][:, :, 0], key_value[:, :, 1]
 
     def _heads(self, x_BLD: Tensor, parts: int) -> Tensor:
@@ -137,12 +152,11 @@ class TimeAttention(nn.Module):
             query, key, value, attn_mask=mask, dropout_p=probability
         )
 
-    def _mask(self, layout: Layout, *, dtype: torch.dtype) -> Tensor:
-        """Additive mask [H, L, S]: the variate bias, and minus infinity on the future."""
-        bias_2H11 = (self.bias_2H * self.head_width**-0.5)[..., None, None]
-        bias_HLS = torch.where(layout.same_variate, bias_2H11[1], bias_2H11[0])
-        mask: Tensor = bias_HLS.masked_fill(layout.future, float("-inf"))
-        return mask.to(dtype)
+    def _mask(self, layout: Layout, *, queries: int, dtype: torch.dtype) -> Tensor:
+        """Additive mask [1 or B, H, queries, S]: the variate bias, minus infinity on the future."""
+        unseen_BNS = layout.unseen[:, -(queries // layout.variates) :]
+        bias_2H = self.bias_2H * self.head_width**-0.5
+        return spelled_out(bias_2H, unseen_BNS, layout.variates).to(dtype)
 
 
 class Block(nn.Module):
@@ -159,9 +173,11 @@ class Block(nn.Module):
         self.activation_name = config.activation
         self.activation = F.relu if config.activation == "relu" else F.gelu
 
-    def forward(self, x_BLD: Tensor, layout: Layout, *, queries: int) -> Tensor:
-        """Tokens [B, queries, D], the last ones of `x`."""
-        attended = self.dropout(self.attention(x_BLD, layout, queries=queries))
+    def forward(
+        self, x_BLD: Tensor, layout: Layout, *, queries: int, keep: Keep | None = None
+    ) -> Tensor:
+        """Tokens [B, queries, D], the last ones of `x`; `keep` as in `TimeAttention`."""
+        attended = self.dropout(self.attention(x_BLD, layout, queries=queries, keep=keep))
         x_BLD = self.norm_attention(x_BLD[:, -queries:] + attended)
         wide = self.dropout(self.activation(self.widen(x_BLD)))
         out: Tensor = self.norm_feed_forward(x_BLD + self.dropout(self.narrow(wide)))
@@ -180,7 +196,6 @@ class TimerXL(Network):
         self.norm = nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, width_out)
         self.log_variance_head = nn.Linear(config.d_model, width_out) if config.variance else None
-        self._layouts: dict[tuple[object, ...], Layout] = {}
 
     def use_dropout(self, probability: float | None) -> None:
         """Drop out with that probability from now on; None for the architecture's own."""
@@ -189,32 +204,79 @@ class TimerXL(Network):
                 module.probability = self.config.dropout if probability is None else probability
 
     def engine(self, *, int8: bool = False) -> Forecaster:
-        """The model as it decodes, its weights laid out for that: see `timer_xl.engine`."""
+        """What decodes as this does, faster: on a CPU `timer_xl.engine`, elsewhere this itself.
+
+        Raises:
+            InvalidInput: 8 bits are asked for, and the model is not on a CPU.
+        """
         from timer_xl.engine import Engine
 
-        return Engine(self, int8=int8)
+        if self.device.type == "cpu":
+            return Engine(self, int8=int8)
+        if int8:
+            raise InvalidInput(f"int8 is for drafts on a CPU: this one is on {self.device}")
+        return self
 
     def caches(self, policy: ContextPolicy) -> bool:
         """Whether it keeps keys and values of what it has read under that policy."""
-        return self.engine().caches(policy)
+        return policy.kind == "cached"
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
-        """Its reading of a history, through an engine made of its weights as they are now."""
-        return self.engine().open(history, policy, room=room)
+        """Its reading of a history; `room` is the patches to come at most."""
+        if policy.kind == "sliding":
+            return super().open(history, policy, room=room)
+        self.refuse_training()
+        return CachedContext(self, history, renorm_every=policy.renorm_every, room=room)
 
-    def forward(self, x_BNCP: Tensor, *, last: int | None = None) -> Prediction:
-        """What follows each of the last `last` patches of a window (all of them by default).
+    def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
+        """An empty cache with room for `patches` patches of `variates` variates."""
+        return new_cache(
+            self.config,
+            batch=batch,
+            patches=patches,
+            variates=variates,
+            dtype=self.dtype,
+            device=self.device,
+        )
 
-        For training, and as the plain form of what `timer_xl.engine.Engine` does when decoding.
-        The window is given in RevIN units; its patches are consecutive in time.
+    def forward(
+        self,
+        x_BNCP: Tensor,
+        *,
+        last: int | None = None,
+        cache: KeyValueCache | None = None,
+        start: int | Tensor = 0,
+        end: int | None = None,
+    ) -> Prediction:
+        """What follows each of the last `last` patches of the pass (all of them by default).
+
+        What trains, what decodes on an accelerator, and the plain form of what
+        `timer_xl.engine.Engine` does on a CPU.
+
+        Args:
+            x_BNCP: patches in the window's units, consecutive in time.
+            last: number of positions to predict after.
+            cache: keys and values of earlier patches; those of this pass are added.
+            start: how many patches of the window come before this pass; int64 [B] where the
+                samples differ.
+            end: patches in the longest window after this pass; needed where `start` is a tensor,
+                so that no pass has to ask the device for a number.
         """
         patches, variates = x_BNCP.shape[1], x_BNCP.shape[2]
         last = patches if last is None else last
-        layout = self._layout(patches, variates)
+        layout = self._layout(patches, variates, start=start, end=end)
         tokens_BLD = self.embedding(x_BNCP.to(self.dtype).flatten(1, 2))
-        for layer, block in enumerate(self.blocks, start=1):
-            wanted = last if layer == len(self.blocks) else patches
-            tokens_BLD = block(tokens_BLD, layout, queries=wanted * variates)
+        for layer, block in enumerate(self.blocks):
+            wanted = last if layer == len(self.blocks) - 1 else patches
+            keep = None
+            if cache is not None:
+                keep = partial(
+                    cache.write,
+                    layer,
+                    start=layout.start * variates,
+                    stop=layout.end * variates,
+                )
+            tokens_BLD = block(tokens_BLD, layout, queries=wanted * variates, keep=keep)
         tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
         mean_BNCQ = self.head(tokens_BNCD).to(self.precision)
         if self.log_variance_head is None:
@@ -223,21 +285,30 @@ class TimerXL(Network):
         bound = LOG_VARIANCE_BOUND
         return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound))
 
-    def _layout(self, patches: int, variates: int) -> Layout:
-        """The layout of a window, built once and kept."""
-        key = (patches, variates, self.device, self.dtype)
-        if key not in self._layouts:
-            patch_L = torch.arange(patches, device=self.device).repeat_interleave(variates)
-            variate_L = torch.arange(variates, device=self.device).repeat(patches)
-            turn = rotary_table(
-                self.config, patch_L, variate_L, window=patches, dtype=precision_of(self.dtype)
-            )
-            self._layouts[key] = Layout(
-                turn=turn,
-                future=patch_L > patch_L[:, None],
-                same_variate=variate_L == variate_L[:, None],
-            )
-        return self._layouts[key]
+    def _layout(
+        self, patches: int, variates: int, *, start: int | Tensor, end: int | None
+    ) -> Layout:
+        """Where the tokens of a pass stand."""
+        device = self.device
+        if end is None:
+            assert isinstance(start, int), "`end` must be given with a start per sample"
+            end = start + patches
+        patch_L, variate_L = token_places(patches, variates, device=device)
+        patch_BL = patch_L + (start if isinstance(start, int) else start[:, None])
+        turn_BLE = rotary_table(
+            self.config,
+            patch_BL.view(-1, len(patch_L)),
+            variate_L,
+            window=end,
+            dtype=precision_of(self.dtype),
+        )
+        return Layout(
+            variates=variates,
+            start=start,
+            end=end,
+            turn=turn_BLE[:, :, None, None],
+            unseen=later_patches(start, patches, end, device=device),
+        )
 
 
 def blocks_of(model: TimerXL) -> list[Block]:

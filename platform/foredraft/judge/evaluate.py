@@ -77,7 +77,7 @@ def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWind
 def ready(model: Network, evaluation: Evaluation, device: torch.device) -> Forecaster:
     """The model as it decodes: of the evaluation's dtype, on the device; it stays as it is."""
     dtype = torch.bfloat16 if evaluation.dtype == "bf16" else torch.float32
-    return cast(model, device=device, dtype=dtype).engine()
+    return cast(model, device=device, dtype=dtype).eval().engine()
 
 
 def cast(model: Network, *, device: torch.device, dtype: torch.dtype) -> Network:

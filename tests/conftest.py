@@ -78,7 +78,7 @@ def make_series() -> Callable[..., Tensor]:
 def make_trial() -> Callable[..., Any]:
     """A trial of a study that came to the metrics given, to an error, or to nothing yet."""
     from foredraft.search import trial
-    from speculation import Acceptance
+    from speculation import Tolerance
     from speculation.cost import PassCosts
 
     costs = PassCosts((1,), (1.0,), ((1.0, 1.1),), ((0.0, 0.2),), (0.0,), (0.0,))
@@ -106,7 +106,7 @@ def make_trial() -> Callable[..., Any]:
         ends |= {"speedup_high": (speedup or 0) + 0.03}
         outcome = {
             "target": changes.pop("target", {"mse": 0.4, "mae": 0.5}),
-            "rule": changes.pop("rule", Acceptance(mse_tol=1.0)),
+            "rule": changes.pop("rule", Tolerance(mse_tol=1.0)),
             "costs": costs,
             "judging_s": 1.0,
             "timing": {"cpu": {"speedup": speedup, **ends, **seconds}} if speedup else {},

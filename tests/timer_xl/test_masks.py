@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, ContextPolicy, rollout, speculate
+from speculation import ContextPolicy, Tolerance, rollout, speculate
 from timer_xl import Engine, TimerXL, masks
 
 Make = Callable[..., TimerXL]
@@ -54,7 +54,7 @@ def decode(target: Any, draft: Any, context_BTC: Tensor, *, horizon: int, lookah
     for policy in POLICIES:
         rollout(target, context_BTC, horizon=horizon, policy=policy)
         for seed in range(3):
-            rule = Acceptance(mse_tol=1.0, lookahead=lookahead, forced=0.7)
+            rule = Tolerance(mse_tol=1.0, lookahead=lookahead, forced=0.7)
             speculate(
                 target,
                 draft,
@@ -107,7 +107,7 @@ def test_a_mask_that_is_kept_is_the_one_that_would_be_made(
         monkeypatch.setattr(masks, "ALWAYS_KEPT", allowed)
         monkeypatch.setattr(masks, "CACHES_WORTH", 0)
         target, draft = (Engine(make_model(seed, n_layers=layers)) for seed in (0, 1))
-        rule = Acceptance(mse_tol=1.0, lookahead=4, forced=0.6)
+        rule = Tolerance(mse_tol=1.0, lookahead=4, forced=0.6)
         for policy in POLICIES:
             for again in range(2):
                 told = speculate(

@@ -14,7 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from speculation import Acceptance, ContextPolicy, InvalidInput, Speculation, rollout, speculate
+from speculation import (
+    ContextPolicy,
+    Gaussian,
+    InvalidInput,
+    Lossless,
+    Speculation,
+    Tolerance,
+    rollout,
+    speculate,
+)
 from speculation.forecaster import Context, Forecaster
 from speculation.history import History
 from speculation.rereading import open_rereading
@@ -24,15 +33,13 @@ Make = Callable[..., TimerXL]
 MakeSeries = Callable[..., Tensor]
 
 RULES = {
-    "tolerance": Acceptance(mse_tol=0.14, lookahead=3),
-    "tolerance, draft's patches": Acceptance(mse_tol=0.14, lookahead=3, emit="draft"),
-    "by variate": Acceptance(mse_tol=0.14, lookahead=5, scope="variate", quorum=0.6),
-    "gaussian": Acceptance(rule="gaussian", sigma=0.2, bias=2.0, lookahead=4),
-    "gaussian, sampled": Acceptance(
-        rule="gaussian", sigma=0.5, bias=2.0, lookahead=4, propose="sample", emit="draft"
-    ),
-    "lossless": Acceptance(rule="lossless", sigma=0.5, lookahead=4, propose="sample", emit="draft"),
-    "forced": Acceptance(mse_tol=0.14, lookahead=4, forced=0.6),
+    "tolerance": Tolerance(mse_tol=0.14, lookahead=3),
+    "tolerance, draft's patches": Tolerance(mse_tol=0.14, lookahead=3, emit="draft"),
+    "by variate": Tolerance(mse_tol=0.14, lookahead=5, scope="variate", quorum=0.6),
+    "gaussian": Gaussian(sigma=0.2, bias=2.0, lookahead=4),
+    "gaussian, sampled": Gaussian(sigma=0.5, bias=2.0, lookahead=4, propose="sample", emit="draft"),
+    "lossless": Lossless(sigma=0.5, lookahead=4),
+    "forced": Tolerance(mse_tol=0.14, lookahead=4, forced=0.6),
 }
 POLICIES = {
     "sliding": ContextPolicy(),

@@ -22,7 +22,7 @@ from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
-from speculation import Acceptance, Plan
+from speculation import Gaussian, Plan
 from speculation.cost import PassCosts
 
 MakeTrial = Callable[..., Trial]
@@ -133,7 +133,7 @@ def test_drafts_alone_stand_beside_the_target_under_their_own_policy(
 
 def test_a_trial_that_was_stored_is_read_as_the_same(make_trial: MakeTrial) -> None:
     costs = PassCosts((1,), (1.0,), ((1.0, 1.1),), ((0.0, 0.2),), (0.0,), (0.0,))
-    rule = Acceptance(rule="gaussian", sigma=0.3, bias=2.0, adapt=True)
+    rule = Gaussian(sigma=0.3, bias=2.0, adapt=True)
     test = {"acceptance_rate": 0.5, "mse": 0.4, "mse_ratio": 1.0, "differs": False}
     trial = make_trial(3, rule=rule, speedup=1.5, test=test, settings={"adapt": True, "scale": 1.0})
     assert trial.outcome

@@ -256,8 +256,8 @@ def _obtain_target(
     path = bank.directory_of(training, kind="target", storage=storage, machine=study.machine)
     if not bank.is_whole(path):
         console.print(f"training target {path.name}")
-        # Not what the bank itself follows: two who follow one journal would tell all twice.
-        epochs = storage / "training" / f"{path.name}.told.jsonl"
+        # Not what the bank itself follows: two who follow one journal would show all twice.
+        epochs = storage / "training" / f"{path.name}.epochs.jsonl"
         arguments = (training, "target", storage, study.machine, epochs)
         work = submit(judging.train_model, *arguments, machine=study.machine, training=True)
         with following(epochs, lambda row: console.print(epoch_in_words(row, training))):

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial
 from foredraft.documents import read_json
 from foredraft.search import front as pareto
 from foredraft.search.references import References, Target
-from foredraft.search.trial import Outcome, Scalar, Trial, other_version
+from foredraft.search.trial import Cell, Outcome, Scalar, Trial, other_version
 from foredraft.settings.dimensions import FloatDimension
 from foredraft.settings.study import Study
 
@@ -51,7 +51,7 @@ class Standing(NamedTuple):
     hypervolume: float
     """of the study after this trial"""
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, Cell]:
         """The trial as one row of a table, with how it stands."""
         standing = {name: getattr(self, name) for name in Standing._fields if name != "trial"}
         return self.trial.flat() | standing
@@ -175,7 +175,11 @@ def stored(study: Study, directory: Path) -> list[FrozenTrial]:
         url = f"sqlite:///file:{directory / 'study.db'}?mode=rw&uri=true"
     try:
         storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
-        return optuna.load_study(study_name=study.name, storage=storage).get_trials()
+        try:
+            return optuna.load_study(study_name=study.name, storage=storage).get_trials()
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
     except Exception:  # the storage's own kinds of error differ from database to database
         return []
 

@@ -150,7 +150,8 @@ class OptunaSearcher(Searcher):
         elif outcome.stopped:
             self.record.tell(asked, state=TrialState.PRUNED)
         else:
-            self.record.tell(asked, [row[name] for name in self.study.objectives])
+            values = [getattr(outcome.metrics, name) for name in self.study.objectives]
+            self.record.tell(asked, values)
 
     def _close_reported(self) -> list[int]:
         """Trials that a dead driver left without a report; those that have one are closed."""

@@ -9,7 +9,7 @@ it: `foredraft.search.record` tells that. Speeds are factors over the target alo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +22,8 @@ VERSION: Literal[2] = 2
 """Of the stored form; 1 was a flat row of version 0.1, with JSON inside strings."""
 
 Scalar = bool | int | float | str | None
+Cell = Scalar | tuple[int, ...] | tuple[float, ...]
+"""What a column of a table holds of one trial."""
 State = Literal["complete", "pruned", "failed", "running"]
 Reason = Literal["budget", "front"]
 
@@ -191,16 +193,14 @@ class Trial(Part):
         Raises:
             ConfigError: another version of foredraft wrote it; names the study.
         """
-        if not isinstance(content, dict) or content.get("version") != VERSION:
-            raise other_version(study)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             raise other_version(study) from error
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, Cell]:
         """The trial as one row of a table: every number and word under a column of its own."""
-        row: dict[str, Any] = {
+        return {
             "number": self.number,
             "state": self.state,
             "error": self.error,
@@ -209,7 +209,6 @@ class Trial(Part):
             "seconds": self.seconds,
             "from_study": self.source,
         }
-        return row
 
 
 def other_version(study: str) -> ConfigError:
@@ -220,7 +219,7 @@ def other_version(study: str) -> ConfigError:
     )
 
 
-def _columns(outcome: Outcome) -> dict[str, Any]:
+def _columns(outcome: Outcome) -> dict[str, Cell]:
     draft, target = outcome.draft, outcome.target
     tested = outcome.test.model_dump() if outcome.test else {}
     return {

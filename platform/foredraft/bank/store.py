@@ -12,6 +12,7 @@ are a model of the bank goes on from that one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -31,6 +32,7 @@ from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
 from speculation import checkpoint as weights
 from speculation import families
+from speculation.forecaster import Architecture
 from speculation.network import Network
 
 __all__ = [
@@ -62,6 +64,9 @@ def key_of(training: Training, *, machine: Machine) -> str:
 def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     """All that the weights depend on, JSON-able; nothing of where data and target lie.
 
+    Of settings only those that differ from their defaults: a field that a later version adds
+    retrains nobody. A default that changes is a change of what is trained (`VERSION`).
+
     Raises:
         DataError: a stage's data cannot be read.
     """
@@ -71,7 +76,10 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     if training.target and any(stage.name == "distill" for stage in training.stages):
         target, versions["teacher"] = teacher.digest_of(Path(training.target)), teacher.VERSION
     return {
-        "training": training.model_dump(mode="json", exclude={"target", "stages"}),
+        "training": training.model_dump(
+            mode="json", exclude={"model", "target", "stages"}, exclude_defaults=True
+        ),
+        "model": _architecture_facts(training.model),
         "stages": [
             _stage_facts(stage, sets)
             for stage, sets in zip(training.stages, train.datasets(training), strict=True)
@@ -84,10 +92,17 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     }
 
 
+def _architecture_facts(model: Architecture) -> dict[str, Any]:
+    """An architecture by its family and the fields that are not as they are by default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(type(model))}  # type: ignore[arg-type]
+    fields = families.fields_of(model).items()
+    return {"family": model.family, **{n: v for n, v in fields if v != defaults[n]}}
+
+
 def _stage_facts(stage: Stage, sets: train.Datasets) -> dict[str, Any]:
     """A stage, with its data sets by what they hold."""
     return {
-        **stage.model_dump(mode="json", exclude={"data", "judge"}),
+        **stage.model_dump(mode="json", exclude={"data", "judge"}, exclude_defaults=True),
         "data": [dataset.digest for dataset in sets.values()],
         # A file of a benchmark's name and size has the published split, any other has not.
         "splits": [dataset.splits for dataset in sets.values()],

@@ -4,7 +4,8 @@ Keys hold numbers that the code states (`VERSION` of timer_xl, foredraft.data, f
 foredraft.train.teacher), not its text, so that a comment retrains nobody's drafts. Here a tiny
 training of each kind, and a target's answers, are compared with `trained.json`: by a few figures
 and loosely, as processors sum in different orders. Where they differ and no number was raised, a
-bank would hand out stale models. After a number was raised, this writes the file anew:
+bank would hand out stale models. So it would where a default changes, as keys
+leave out what is as it is by default. After a number was raised, this writes the file anew:
 
     .venv/bin/python tests/foredraft/bank/test_versions.py
 """
@@ -25,8 +26,8 @@ import pytest
 import torch
 
 import timer_xl
-from foredraft import data, train
-from foredraft.settings.config import Stage, Training
+from foredraft import bank, data, train
+from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
 from timer_xl import TimerXLConfig, checkpoint
 
@@ -128,10 +129,45 @@ def test_what_makes_other_weights_or_answers_has_raised_a_version(tmp_path: Path
     )
 
 
+def test_a_default_that_changed_has_raised_a_version() -> None:
+    kept, now = json.loads(RECORD.read_text())["defaults"], defaults()
+    changed = [
+        f"{name}.{field} is {now[name].get(field)!r}, and was {value!r}"
+        for name, fields in kept.items()
+        for field, value in fields.items()
+        if now[name].get(field) != value
+    ]
+    assert not changed, f"raise VERSION, then write trained.json anew: {changed}"
+
+
+def test_a_key_leaves_out_what_is_as_it_is_by_default(tmp_path: Path) -> None:
+    plain = Training(model=MODEL, stages=(stage("scratch"),))
+    stated = plain.model_copy(update={"seed": 1, "dtype": "fp32"})
+    facts = [bank.facts_of(t, machine=Machine(use_gpu=False)) for t in (plain, stated)]
+    assert facts[0]["training"] == {}
+    assert facts[1]["training"] == {"seed": 1, "dtype": "fp32"}
+    assert "revin" not in facts[0]["model"]
+    assert "missing" not in facts[0]["stages"][0]
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """What a setting is where nothing is said, of all that keys are made of."""
+    settings = {
+        kind.__name__: {n: f.get_default(call_default_factory=True) for n, f in fields.items()}
+        for kind, fields in ((k, k.model_fields) for k in (Training, Stage))
+    }
+    settings["TimerXLConfig"] = {f.name: f.default for f in dataclasses.fields(TimerXLConfig)}
+    return json.loads(json.dumps(settings, default=str))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        content = {"versions": versions(), "figures": trained(Path(folder))}
+        content = {
+            "versions": versions(),
+            "defaults": defaults(),
+            "figures": trained(Path(folder)),
+        }
     RECORD.write_text(json.dumps(content, indent=2) + "\n")
 
 

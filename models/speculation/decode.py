@@ -140,8 +140,13 @@ def speculate(
             chooser.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
         if bool(done_B.any()):
-            rows = history.emitted_BNCP[done_B.to(history.emitted_BNCP.device)]
-            forecast_BNCP[row_B[done_B]] = rows[:, history.context_patches :][:, :patches]
+            # Found on the host: an index by truth values would wait for the device to count them.
+            done = torch.nonzero(done_B).flatten()
+            theirs, ours = (
+                x.to(forecast_BNCP.device, non_blocking=True) for x in (done, row_B[done])
+            )
+            rows = history.emitted_BNCP[:, history.context_patches :][:, :patches]
+            forecast_BNCP.index_copy_(0, ours, rows.index_select(0, theirs))
             rest = torch.nonzero(~done_B).flatten()
             row_B = row_B[rest]
             if len(rest):

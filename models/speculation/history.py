@@ -56,13 +56,13 @@ class History:
     def reread(self, sample_B: Tensor) -> None:
         """Let the models read the emitted patches of the samples marked true."""
         if self.emitted_BNCP is not self.read_BNCP:
-            mask = sample_B.to(self.read_BNCP.device)[:, None, None, None]
+            mask = sample_B.to(self.read_BNCP.device, non_blocking=True)[:, None, None, None]
             self.read_BNCP = torch.where(mask, self.emitted_BNCP, self.read_BNCP)
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
         shared = self.emitted_BNCP is self.read_BNCP
-        index_device = index_A.to(self.read_BNCP.device)
+        index_device = index_A.to(self.read_BNCP.device, non_blocking=True)
         self.read_BNCP = self.read_BNCP[index_device]
         self.emitted_BNCP = self.read_BNCP if shared else self.emitted_BNCP[index_device]
         self.end = of_samples(self.end, index_A)

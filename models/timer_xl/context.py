@@ -149,7 +149,7 @@ class FoldedContext:
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
         self.encoded = of_samples(self.encoded, index_A)
-        index_device = index_A.to(self.level_B1C1.device)
+        index_device = index_A.to(self.level_B1C1.device, non_blocking=True)
         self.level_B1C1 = self.level_B1C1[index_device]
         self.moments_BN2C = self.moments_BN2C[index_device]
         self.cache.select(index_device)

@@ -105,7 +105,7 @@ def test_a_pair_of_another_family_is_judged_timed_and_predicted(
 
 
 def test_what_a_family_forecasts_alone_is_its_last_patch_and_its_head_again_and_again() -> None:
-    model = families.build(families.architecture_of(MODEL))
+    model = families.build(families.architecture_of(MODEL)).eval()
     for weight in model.parameters():
         torch.nn.init.zeros_(weight)
     context_BTC = torch.randn(2, 32, 3, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"foredraft": ROOT / "platform", "timer_xl": ROOT / "models"}
+PACKAGES = {
+    "foredraft": ROOT / "platform",
+    **dict.fromkeys(("speculation", "timer_xl"), ROOT / "models"),
+}
 
 pytestmark = pytest.mark.install
 

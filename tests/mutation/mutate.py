@@ -37,6 +37,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLATFORM = "platform/foredraft"
+OURS = ("foredraft", "speculation", "timer_xl")
 COPIED = ("platform", "models", "tests", "search_spaces", "docs", "benchmarks")
 
 # Each module, and the tests that may kill its mutants, the likeliest first. What does not exist is
@@ -201,7 +202,7 @@ def run_tests(
     options += [] if trace else ["-x"]
     code = pytest.main([*options, *files], plugins=[witness])
     sys.settrace(None)
-    foreign = [name for name in sys.modules if not name.startswith(("foredraft", "timer_xl"))]
+    foreign = [name for name in sys.modules if not name.startswith(OURS)]
     return {
         "code": int(code),
         "failed": witness.failed,

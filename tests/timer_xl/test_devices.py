@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from speculation import Acceptance, ContextPolicy, rollout, speculate
+from speculation import ContextPolicy, Gaussian, Lossless, Tolerance, rollout, speculate
 from speculation.decode import Pair
 from timer_xl import Engine, TimerXL, TimerXLConfig
 
@@ -29,11 +29,11 @@ DEVICE = torch.device("lazy:0")
 BATCH, VARIATES, PATCHES = 3, 2, 5
 
 RULES = {
-    "tolerance": Acceptance(mse_tol=0.1, lookahead=2),
-    "by variate": Acceptance(mse_tol=0.1, lookahead=2, scope="variate", quorum=0.5, emit="draft"),
-    "gaussian": Acceptance(rule="gaussian", sigma=0.5, bias=2.0, lookahead=2),
-    "lossless": Acceptance(rule="lossless", sigma=0.5, lookahead=2, propose="sample", emit="draft"),
-    "forced": Acceptance(mse_tol=0.1, lookahead=2, forced=0.5),
+    "tolerance": Tolerance(mse_tol=0.1, lookahead=2),
+    "by variate": Tolerance(mse_tol=0.1, lookahead=2, scope="variate", quorum=0.5, emit="draft"),
+    "gaussian": Gaussian(sigma=0.5, bias=2.0, lookahead=2),
+    "lossless": Lossless(sigma=0.5, lookahead=2),
+    "forced": Tolerance(mse_tol=0.1, lookahead=2, forced=0.5),
 }
 POLICIES = {
     "sliding": ContextPolicy(),

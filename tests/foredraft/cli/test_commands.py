@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import inspect
 import io
@@ -126,12 +127,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         patch.chdir(folder)
         # The named architectures and ladders at a size that a test can wait for, timed briefly.
         patch.setattr(bench, "PRESETS", dict.fromkeys(bench.PRESETS, TINY))
-        patch.setattr(ladders, "LADDERS", dict.fromkeys(ladders.LADDERS, tiny_ladder))
         patch.setattr(timing, "WARM_UP_S", 0.05)
         patch.setattr(timing, "CALIBRATION_S", 0.1)
         write_inputs(folder)
         train = small(["train", "target", "--recipe", "demo"])
         target = json.loads(end_of([*train, "--json"]).out)["key"]
+        climbed = functools.partial(tiny_ladder, target)
+        patch.setattr(ladders, "LADDERS", dict.fromkeys(ladders.LADDERS, climbed))
         train = f"train draft --target {target} --scale 0.5 --stages scratch --data small.csv"
         draft = json.loads(end_of([*small(train.split()), "--json"]).out)["key"]
         study = (ROOT / "search_spaces" / "smoke.yaml").read_text()
@@ -178,12 +180,12 @@ def write_inputs(folder: Path) -> None:
     torch.save(state, folder / "checkpoint.pth")
 
 
-def tiny_ladder() -> ladders.Ladder:
+def tiny_ladder(target: str) -> ladders.Ladder:
     stage = Stage(name="scratch", data="small.csv", **SMALLER_STAGE)
     rungs = [ladders.Rung(name=f"{scale}x", scales=(scale,), stages=(stage,)) for scale in (0.5, 1)]
     evaluation = Evaluation(data="small.csv", split="test", horizon=60)
     return ladders.Ladder(
-        name="tiny", target="demo", rungs=tuple(rungs), evaluation=evaluation, pairs=2
+        name="tiny", target=target, rungs=tuple(rungs), evaluation=evaluation, pairs=2
     )
 
 

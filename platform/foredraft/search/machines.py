@@ -39,7 +39,7 @@ class Device(NamedTuple):
 
 
 def connect() -> str | None:
-    """Join the cluster that RAY_ADDRESS names, or start Ray on this machine alone.
+    """Join the cluster that RAY_ADDRESS names or that runs here, or start Ray on this machine alone.
 
     A Ray of our own listens on loopback only, and so needs no token; a cluster's own settings
     are left as they are.
@@ -57,11 +57,10 @@ def connect() -> str | None:
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-        _check_answers(os.environ.get("RAY_ADDRESS", ""))
-        _stay_alone()
+    address = None if ray.is_initialized() else _address()
     try:
         context = ray.init(
-            log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
+            address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
         )
     except ConnectionError as error:
         address = os.environ.get("RAY_ADDRESS", "auto")
@@ -73,15 +72,32 @@ def connect() -> str | None:
     return url or None
 
 
-def _stay_alone() -> None:
-    """Nothing, where a cluster is to be joined; otherwise the Ray to come listens on loopback."""
-    if services.canonicalize_bootstrap_address(os.environ.get("RAY_ADDRESS")):  # type: ignore[arg-type]
-        return
+def _address() -> str | None:
+    """What Ray is to be told: `local` where no cluster is to be joined, else nothing."""
+    if named := os.environ.get("RAY_ADDRESS"):
+        _check_answers(named)
+        return None
+    # Of a cluster that was begun here Ray keeps a note, also when it has died since.
+    noted: str | None = services.canonicalize_bootstrap_address(None)
+    if noted and _answers(noted):
+        return None
+    # A Ray of our own listens on loopback alone.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     # Ray read that as it was imported. Asking a name server for this machine's own address, as it
     # would do else, fails on a machine without a network, in two lines of its log.
     ray_constants.ENABLE_RAY_CLUSTER = False
+    return "local"
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_answers(address: str) -> None:

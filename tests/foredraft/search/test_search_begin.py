@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from ray._private import ray_constants, services
 
 from foredraft.cli.studies import Search
 from foredraft.data import DataError
@@ -77,6 +78,19 @@ def test_an_address_where_nobody_answers_is_told_in_one_line(
     with pytest.raises(ConfigError, match=f"RAY_ADDRESS is {no_cluster}: nobody") as refusal:
         driver.run(study(), storage=tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_the_note_of_a_cluster_that_died_is_passed_over(
+    no_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda _: no_cluster)
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+    for name in ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "put back after the test")
+    assert machines._address() == "local"
+    with socket.create_server(("127.0.0.1", int(no_cluster.rpartition(":")[2]))):
+        assert machines._address() is None
 
 
 @pytest.mark.parametrize("place", ["evaluation", "draft", "target"])

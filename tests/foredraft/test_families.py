@@ -156,7 +156,7 @@ def test_a_benchmark_takes_a_pair_of_any_family(target: Path) -> None:
 
 def test_the_key_of_a_model_holds_its_family_and_that_familys_version() -> None:
     facts = bank.facts_of(target_training(), machine=ALONE)
-    assert facts["training"]["model"]["family"] == "seasonal"
+    assert facts["model"]["family"] == "seasonal"
     assert facts["versions"] == {"seasonal": 1, "data": data.VERSION, "train": train.VERSION}
 
 

@@ -39,7 +39,7 @@ class Device(NamedTuple):
 
 
 def connect() -> str | None:
-    """Join the cluster that RAY_ADDRESS names or that runs here, or start Ray on this machine alone.
+    """Join the cluster that RAY_ADDRESS names or that runs here, or start Ray on this machine.
 
     A Ray of our own listens on loopback only, and so needs no token; a cluster's own settings
     are left as they are.
@@ -78,7 +78,7 @@ def _address() -> str | None:
         _check_answers(named)
         return None
     # Of a cluster that was begun here Ray keeps a note, also when it has died since.
-    noted: str | None = services.canonicalize_bootstrap_address(None)
+    noted: str | None = services.canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
     if noted and _answers(noted):
         return None
     # A Ray of our own listens on loopback alone.

@@ -33,7 +33,10 @@ def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
         raise ConfigError(f"warm_start is {study.warm_start!r}: no such study in {storage}")
     tree = read_mapping(directory / "study.yaml", what="a study")
     first = validated(Study, tree, source=str(directory / "study.yaml"))
-    other = [name for name in SAME if getattr(first, name) != getattr(study, name)]
+    # What a study asks its tasks is not in its file; their hardware is compared below.
+    asked = {"device": study.machine.device}
+    alike = first.model_copy(update={"machine": first.machine.model_copy(update=asked)})
+    other = [name for name in SAME if getattr(alike, name) != getattr(study, name)]
     if not other and _hardware(directory) == _hardware(storage / "studies" / study.name):
         return _take_over(first, record, directory)
     taken = 0

@@ -107,7 +107,8 @@ class Bench(Common):
 
         foredraft bench --preset t2 --random-weights --dtype bf16 --batch 1 --horizon 1440 \\
             --scale 0.5,0.7,0.9 --force-acceptance 0.9
-        foredraft bench --preset t1 --random-weights --context-policy sliding --reference
+        foredraft bench --preset t1 --random-weights --context-policy sliding \\
+            --force-acceptance 0.9 --reference
         foredraft bench --target 0fb0 --draft 6812 --data ETTh1 --batch 1,16,64 --adapt
     """
 

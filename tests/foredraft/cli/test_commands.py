@@ -55,7 +55,8 @@ STANDS_FOR = {
     "runs/studies/etth1/best.json": "runs/studies/mine/best.json",
     "runs/studies/demo/best.json": "runs/studies/mine/best.json",
     "/mnt/team": "team",
-    "/mnt/foredraft": "team",
+    "/mnt/foredraft": "shared",
+    "NAME": "mine",
     "model.d_model=1024": "model.d_model=64",
     "stages.0.epochs=5": "stages.0.epochs=2",
 }

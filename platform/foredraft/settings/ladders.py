@@ -139,6 +139,7 @@ def demo() -> Ladder:
     return Ladder(
         name="demo",
         target="demo",
+        dtype="fp32",
         rungs=_rungs(
             Stage(name="scratch", data="synthetic-etth", epochs=2, windows_per_epoch=1600, lr=1e-3),
             Stage(

@@ -59,7 +59,10 @@ def eia930_deep() -> Training:
 
 
 def demo() -> Training:
-    """A small target on generated data, trained in seconds."""
+    """A small target on generated data, trained in seconds.
+
+    In fp32, as few laptops multiply bf16 and the others are seven times slower at it (LOG.md).
+    """
     return Training(
         model=TimerXLConfig(patch=24, context=168, d_model=96, n_heads=4, d_ff=192, n_layers=3),
         stages=(
@@ -74,6 +77,7 @@ def demo() -> Training:
             ),
             Stage(name="finetune", data="synthetic-etth", epochs=2, lr=5e-4),
         ),
+        dtype="fp32",
     )
 
 

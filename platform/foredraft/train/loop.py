@@ -11,6 +11,7 @@ uninterrupted one. The same loop runs in this process and on every worker of Ray
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,12 @@ SCALARS = {
 }
 
 
+SLOW_BF16 = (
+    "dtype is bf16, which this processor does not multiply: fp32 may be several times faster "
+    "(dtype=fp32 makes another model)"
+)
+
+
 class Trained(NamedTuple):
     """A trained model and how it came about."""
 
@@ -119,6 +126,8 @@ def train(
         Diverged: a loss is no number any more.
     """
     sets = checked(training, workers=run.world_size)
+    if run.rank == 0 and training.dtype == "bf16" and not multiplies_bf16(run.device):
+        print(SLOW_BF16, file=sys.stderr)
     torch.manual_seed(training.seed)
     model = families.build(training.model).to(run.device)
     curve: list[Row] = []
@@ -149,6 +158,11 @@ def train(
                 log(row)
         model.load_state_dict(learner.best)
     return Trained(model.cpu().eval(), curve)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; a processor without them converts each number."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def tensorboard(directory: Path) -> Log:

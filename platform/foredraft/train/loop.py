@@ -161,7 +161,7 @@ def train(
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16; a processor without them converts each number."""
+    """Whether the device has instructions for bf16; one without them converts each number."""
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -3,7 +3,7 @@
     reading = Reading(sep=";", decimal=",", time="ts", timezone="Europe/Berlin")
     dataset = load("smard.csv", reading=reading)
 
-The same fields stand under `reading:` in YAML and as flags (`--sep`, `--decimal`, ...) of every verb
+The same fields stand under `reading:` in YAML and as flags (`--sep`, `--decimal`) of every verb
 that reads data. What is left out is found in the file, and told by `foredraft data check`.
 """
 

@@ -41,9 +41,9 @@ class Outlook(NamedTuple):
     mean: Tensor
     """[B, M, C, P], or for a one-pass draft [B, patches_out, C, P] after its one prefix"""
     log_variance: Tensor | None
-    """as `mean`, in RevIN units"""
+    """as `mean`, in the model's units"""
     unit: Tensor
-    """[B, 1 or M, C, 1], the length of one RevIN unit; 1 for a model without RevIN"""
+    """[B, 1 or M, C, 1], the length of one of the target's units; 1 for a model without RevIN"""
 
     def normal(self, sigma: float = 1.0) -> Normal:
         """The distribution: the model's variance where it has one, `sigma` units elsewhere."""

@@ -12,12 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from speculation.checkpoint import CONFIG, WEIGHTS, load, save, with_weights
+from speculation.checkpoint import with_weights
 from speculation.errors import InvalidInput
 from timer_xl.config import TimerXLConfig
 from timer_xl.model import TimerXL
-
-__all__ = ["CONFIG", "WEIGHTS", "import_openltm", "load", "save"]
 
 
 def import_openltm(

@@ -117,7 +117,7 @@ class Naive:
 
     @torch.no_grad()
     def expected(self, model: TimerXL, read: Tensor, anchor: int) -> tuple[Tensor, Tensor]:
-        """What follows, [steps, C] in the data's units, and the length of one RevIN unit."""
+        """What follows, [steps, C] in the data's units, and the length of one of its units."""
         first = len(read) - self.size if self.policy.kind == "sliding" else anchor
         window = read[first : first + self.size]
         unit = (window.var(0, keepdim=True, correction=0) + 1e-5).sqrt()

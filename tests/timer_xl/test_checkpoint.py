@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from speculation import rollout
+from speculation.checkpoint import load, save
 from timer_xl import TimerXL
-from timer_xl.checkpoint import import_openltm, load, save
+from timer_xl.checkpoint import import_openltm
 
 Make = Callable[..., TimerXL]
 MakeSeries = Callable[..., Tensor]

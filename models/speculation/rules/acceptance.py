@@ -58,7 +58,7 @@ class Round(NamedTuple):
     verified: Normal
     """of it, the part in the proposals' places, [B, K, C, P]"""
     unit_BKC1: Tensor
-    """length of one RevIN unit in the proposals' places"""
+    """length of one of the target's units in the proposals' places"""
     same_deviation: bool
     """the two distributions are known to differ in their means alone"""
     generator: torch.Generator | None
@@ -75,7 +75,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance(ABC):
-    """One acceptance rule with its parameters; distances are in RevIN units.
+    """One acceptance rule with its parameters; distances are in the target's units.
 
     A rule is a subclass with a `rule` of its own. It adds its fields, and says what it accepts,
     what it emits, and how often it would accept in closed form.
@@ -141,7 +141,7 @@ class Acceptance(ABC):
         """Probability that one proposal is accepted, as `probability` gives it, if none is forced.
 
         Args:
-            mse: mean squared distance of the draft's mean to the target's, RevIN units, any shape.
+            mse: mean squared distance of the draft's mean to the target's, in its units, any shape.
             dimensions: time steps times variates that are judged together.
         """
 
@@ -166,7 +166,7 @@ class Acceptance(ABC):
             proposal_BKCP: what the draft proposed.
             draft: the distribution that it proposed from, [B, K, C, P].
             target: the target's after each prefix, [B, K + 1, C, P].
-            unit_BMC1: length of one RevIN unit at each target position.
+            unit_BMC1: length of one of the target's units at each target position.
             limit_B: proposals that may be kept, per sample (horizon, anchor, own lookahead).
             same_deviation: the two distributions are known to differ in their means alone.
             generator: source of randomness of the rules that draw.
@@ -185,7 +185,7 @@ class Acceptance(ABC):
         For equal variances, and for what is judged together: a patch, or one variate of it.
 
         Args:
-            mse: mean squared distance of the draft's mean to the target's, RevIN units, any shape.
+            mse: mean squared distance of the draft's mean to the target's, in its units, any shape.
             dimensions: time steps times variates that are judged together.
         """
         if self.forced is not None:

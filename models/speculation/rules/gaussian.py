@@ -36,13 +36,13 @@ class Gaussian(ByVariate):
 
     rule: Literal["gaussian"] = "gaussian"
     sigma: Annotated[float, Range(above=0)]
-    """deviation of draft and target around their means, in RevIN units, above 0; of a model with a
-    variance head it is the head's own"""
+    """deviation of draft and target around their means, in the target's units, above 0; of a model
+    with a variance head it is the head's own"""
     bias: Annotated[float, Range(above=0)]
     """factor on the likelihood ratio, above 0; above 1 is lenient"""
     mse_tol: Annotated[float | None, Range(at_least=0)] = None
     """accepted too where the mean squared distance to the target's mean is at most this, in
-    squared RevIN units, at least 0; null for nowhere"""
+    the target's squared units, at least 0; null for nowhere"""
     propose: Literal["mean", "sample"] = "mean"
     """whether the draft proposes its mean or a sample of its distribution"""
 

@@ -31,8 +31,8 @@ class Lossless(Acceptance):
 
     rule: Literal["lossless"] = "lossless"
     sigma: Annotated[float, Range(above=0)]
-    """deviation of draft and target around their means, in RevIN units, above 0; of a model with a
-    variance head it is the head's own"""
+    """deviation of draft and target around their means, in the target's units, above 0; of a model
+    with a variance head it is the head's own"""
 
     @property
     def needs(self) -> Needs:

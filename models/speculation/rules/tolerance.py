@@ -21,7 +21,7 @@ class Tolerance(ByVariate):
 
     rule: Literal["tolerance"] = "tolerance"
     mse_tol: Annotated[float, Range(at_least=0)]
-    """largest mean squared distance to the target's mean, in squared RevIN units, at least 0"""
+    """largest mean squared distance to the target's mean, in its squared units, at least 0"""
 
     @property
     def needs(self) -> Needs:
@@ -38,6 +38,6 @@ class Tolerance(ByVariate):
 
 
 def distance(of: Round, over: tuple[int, ...]) -> Tensor:
-    """Mean squared distance of the proposals to the target's means, in RevIN units."""
+    """Mean squared distance of the proposals to the target's means, in the target's units."""
     apart = (of.proposal_BKCP - of.verified.mean) / of.unit_BKC1
     return apart.square().mean(over)

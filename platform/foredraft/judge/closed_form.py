@@ -35,7 +35,7 @@ def draft_distances(
     lookahead: int,
     evaluation: Evaluation,
 ) -> Tensor:
-    """Mean squared distances [W, S, K, C] of proposals to the target's means, in RevIN units.
+    """Mean squared distances [W, S, K, C] of proposals to the target's means, in its units.
 
     Not a number where the horizon or an anchor leaves no room for a proposal.
     """

@@ -23,7 +23,7 @@ from speculation import Acceptance, ContextPolicy, Tolerance, checkpoint, cost
 from speculation.forecaster import Forecaster
 from speculation.network import Network
 
-# The rule of every figure that names none: distances in RevIN units.
+# The rule of every figure that names none: distances in the target's units.
 DEFAULT_TOLERANCE = 0.01
 # How far ahead a draft is examined, and after how many contexts.
 PATCHES = 8

@@ -179,7 +179,7 @@ def _refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> No
         first = int(starts_B[told_B.logical_not()][0])
         raise ConfigError(
             f"{about}: its answers about the window from row {first} run away (not finite, or "
-            f"beyond {torch.finfo(torch.half).max:,.0f} RevIN units): nothing can be learnt from "
+            f"beyond {torch.finfo(torch.half).max:,.0f} of its units): nothing can be learnt from "
             "them; train the target better, or set `rollouts` of the distill stage lower"
         )
 

@@ -18,7 +18,8 @@ from foredraft import bank, files
 from foredraft.bank import claims, housekeeping, model_files
 from foredraft.cli import main
 from foredraft.errors import ConfigError
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 
 def draft(storage: Path, *, seed: int) -> Path:

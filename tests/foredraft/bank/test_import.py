@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from foredraft.cli import main
+from speculation.checkpoint import load
 from timer_xl import TimerXL, TimerXLConfig
-from timer_xl.checkpoint import load
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from foredraft import bank, data, train
 from foredraft.data import dataset
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
-from speculation import families
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import checkpoint, families
+from timer_xl import TimerXL, TimerXLConfig
 
 DATA = "synthetic-etth:rows=1200"
 MODEL = TimerXLConfig(patch=8, context=32, d_model=8, n_heads=1, d_ff=8)

@@ -29,7 +29,8 @@ import timer_xl
 from foredraft import bank, data, train
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
-from timer_xl import TimerXLConfig, checkpoint
+from speculation import checkpoint
+from timer_xl import TimerXLConfig
 
 RECORD = Path(__file__).with_name("trained.json")
 TOLERANCE = 2e-4

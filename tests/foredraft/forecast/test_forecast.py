@@ -23,8 +23,8 @@ from foredraft import files, forecast
 from foredraft.cli import main
 from foredraft.errors import ConfigError
 from foredraft.forecast import forecaster
-from speculation import Lossless, Tolerance, rollout
-from timer_xl import Engine, TimerXL, TimerXLConfig, checkpoint
+from speculation import Lossless, Tolerance, checkpoint, rollout
+from timer_xl import Engine, TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=2)
 MEAN, DEVIATION = 100.0, 20.0

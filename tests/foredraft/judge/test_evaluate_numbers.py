@@ -28,12 +28,13 @@ from speculation import (
     ContextPolicy,
     Gaussian,
     Tolerance,
+    checkpoint,
     rollout,
     rule_from,
     speculate,
 )
 from speculation.cost import PassCosts
-from timer_xl import Engine, TimerXL, TimerXLConfig, checkpoint
+from timer_xl import Engine, TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=4, context=12, d_model=16, n_heads=2, d_ff=16, n_layers=2)
 HORIZON = 24

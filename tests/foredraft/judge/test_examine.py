@@ -17,8 +17,8 @@ from foredraft.judge import evaluate
 from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Machine, Stage, Training
-from speculation import ContextPolicy
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import ContextPolicy, checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 DATA = "synthetic-etth:rows=600"
 MODEL = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=32, n_layers=1)

@@ -18,8 +18,8 @@ from foredraft.judge import progression
 from foredraft.report import ladder as ladder_page
 from foredraft.settings.config import Evaluation, Machine, Stage, Training
 from foredraft.settings.ladders import LADDERS, Ladder, Rung, ladder_of
-from speculation import rollout
-from timer_xl import TimerXLConfig, checkpoint
+from speculation import checkpoint, rollout
+from timer_xl import TimerXLConfig
 
 DATA = "synthetic-etth:rows=1200"
 MODEL = TimerXLConfig(patch=12, context=48, d_model=32, n_heads=2, d_ff=64)

@@ -20,7 +20,8 @@ from foredraft.forecast.forecaster import write_forecast
 from foredraft.search import driver, machines, plan
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}

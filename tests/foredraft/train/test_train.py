@@ -20,7 +20,8 @@ from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import losses
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 DATA = "synthetic-etth:rows=1200"
 MODEL = TimerXLConfig(patch=12, context=48, d_model=16, n_heads=2, d_ff=32)

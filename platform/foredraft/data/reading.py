@@ -4,7 +4,7 @@
     dataset = load("smard.csv", reading=reading)
 
 The same fields stand under `reading:` in YAML and as flags (`--sep`, `--decimal`) of every verb
-that reads data. What is left out is found in the file, and told by `foredraft data check`.
+that reads data. What is left out is found in the file, and told by `foredraft data check my.csv`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.generators import GENERATORS
 from foredraft.data.registry import (
     DATASETS,
@@ -44,8 +45,6 @@ from foredraft.data.registry import (
     verified,
 )
 from foredraft.data.tables import (
-    DataError,
-    MissingCells,
     Table,
     first_missing,
     interpolated,

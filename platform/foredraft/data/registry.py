@@ -15,8 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foredraft.data.errors import DataError
 from foredraft.data.generators import GENERATORS
-from foredraft.data.tables import DataError
 from foredraft.files import atomic_write
 
 FETCH_TIMEOUT_S = 60

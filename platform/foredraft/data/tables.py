@@ -15,24 +15,12 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from speculation import InvalidInput
+from foredraft.data.errors import DataError, MissingCells
 
 FORMATS = (".csv", ".parquet", ".txt")
 TIME_NAMES = ("date", "time", "timestamp", "datetime")
 
 _DATE = re.compile(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}(?!\d)")
-
-
-class DataError(InvalidInput):
-    """A mistake in the data or in how it was asked for: one line with file, value and remedy."""
-
-
-class MissingCells(DataError):
-    """Cells are missing; whoever asked may know a better place than the flag to say what to do."""
-
-    def __init__(self, what: str, remedy: str = "fill them with --missing interpolate") -> None:
-        super().__init__(f"{what}; {remedy}")
-        self.what = what
 
 
 class Table(NamedTuple):

@@ -356,7 +356,7 @@ def _kept(folder: Path) -> Table:
     stamps = folder / "time.npy"
     time = pd.DatetimeIndex(np.load(stamps)) if stamps.is_file() else None
     values_TC = np.load(folder / "values.npy", mmap_mode="r")
-    return Table(values_TC, tuple(meta["variates"]), time, meta["filled"])
+    return Table(values_TC, tuple(meta["variates"]), time, filled=meta["filled"])
 
 
 def _dataset(

@@ -25,12 +25,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def written(path: Path, columns: dict[str, np.ndarray]) -> str:
+    """A file of these columns behind hours, as a first column that counts is no variate."""
+    table = pd.DataFrame(columns)
+    table.insert(0, "date", pd.date_range("2024-01-01", periods=len(table), freq="h"))
+    table.to_csv(path, index=False)
+    return str(path)
+
+
 def counting(path: Path, *, rows: int = 100, variates: int = 3) -> str:
     """A file in which a value is its row + 1000 times its column."""
     values = np.arange(rows)[:, None] + 1000 * np.arange(variates)
-    columns = [f"v{i}" for i in range(variates)]
-    pd.DataFrame(values, columns=columns).to_csv(path, index=False)
-    return str(path)
+    return written(path, {f"v{i}": values[:, i] for i in range(variates)})
 
 
 @pytest.fixture
@@ -156,8 +162,8 @@ def test_one_row_less_than_a_window_is_too_few_and_one_window_is_enough(counted:
 
 def test_the_variates_that_are_drawn_are_those_of_the_index_in_its_order(tmp_path: Path) -> None:
     values = np.array([[row * (column + 1) for column in range(4)] for row in range(100)])
-    pd.DataFrame(values, columns=list("abcd")).to_csv(tmp_path / "steep.csv", index=False)
-    made = load(str(tmp_path / "steep.csv"))
+    columns = dict(zip("abcd", values.T, strict=True))
+    made = load(written(tmp_path / "steep.csv", columns))
     windows = made.windows("train", context=CONTEXT, horizon=HORIZON)
     draw_BV = torch.tensor([[3, 1], [0, 2]])
     drawn_BLV = windows.batch(torch.tensor([7, 20]), variates=draw_BV).double().numpy()
@@ -185,8 +191,7 @@ def test_the_scale_is_summed_in_double_precision(
 ) -> None:
     monkeypatch.setattr(dataset, "CHUNK_CELLS", cells)
     values = 2.0**23 + np.arange(10000)  # each exact in float32, their sum is not
-    pd.DataFrame({"v0": values}).to_csv(tmp_path / "far.csv", index=False)
-    made = load(str(tmp_path / "far.csv"))
+    made = load(written(tmp_path / "far.csv", {"v0": values}))
     np.testing.assert_allclose(made.mean_C, 2.0**23 + 6999 / 2, rtol=1e-14)
     np.testing.assert_allclose(made.deviation_C, np.sqrt((7000**2 - 1) / 12), rtol=1e-9)
 

@@ -24,7 +24,8 @@ CELLS = 20_000
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", WHITE_SPACE: "white space"}
 _GIVEN = {"tab": "\t", "\\t": "\t", "space": WHITE_SPACE, " ": WHITE_SPACE}
 
-_NUMBER = re.compile(r"[+\-\u2212]?(\d[\d.,]*|[.,]\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?((\d{1,3}([.,]\d{3})+|\d+)([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_APART = re.compile("(?<=\\d)[ \u00a0\u202f\u2009'\u2019](?=\\d{3})")
 _TIME = re.compile(
     r"\d{1,4}([-/.])\d{1,2}(\1\d{1,4})?(?![\d.,])([ T].*)?|\d{4}[- ]?(Q[1-4]|W\d{2}).*", re.I
 )
@@ -81,7 +82,7 @@ def sniff(lines: Sequence[str], *, reading: Reading, suffix: str, label: str) ->
 def decimal_of(cells: Iterable[str]) -> Decimal | None:
     """The decimal sign that at least one cell shows for sure, and none contradicts."""
     comma = point = False
-    for cell in cells:
+    for cell in map(_joined, cells):
         comma = comma or _COMMA_FOR_SURE.fullmatch(cell) is not None
         point = point or _POINT_FOR_SURE.fullmatch(cell) is not None
         if comma and point:
@@ -96,12 +97,17 @@ def reads_both_ways(cell: str) -> bool:
 
 def is_time(cell: str) -> bool:
     """Whether a cell looks like a date, a month or a quarter."""
-    return _TIME.fullmatch(cell.strip()) is not None
+    return _TIME.fullmatch(cell.strip()) is not None and not is_number(cell)
 
 
 def is_number(cell: str) -> bool:
     """Whether a cell looks like a number, by either decimal sign."""
-    return _NUMBER.fullmatch(cell.strip()) is not None
+    return _NUMBER.fullmatch(_joined(cell.strip())) is not None
+
+
+def _joined(cell: str) -> str:
+    """The cell with a minus of ASCII, and without what stands between its groups of digits."""
+    return _APART.sub("", cell).replace("\u2212", "-")
 
 
 class _Rows:
@@ -115,7 +121,8 @@ class _Rows:
         widths = [len(row) for row in self.rows]
         counted = Counter(widths)
         self.width = max(counted, key=lambda width: (counted[width], width), default=0)
-        start = next((i for i, width in enumerate(widths) if width == self.width), 0)
+        comments = self._comments(blank=sep == WHITE_SPACE)
+        start = next((i for i in range(comments, len(widths)) if widths[i] == self.width), 0)
         # Rows that are short are data all the same: only prose is passed over.
         prose = all(_is_prose(row) for row in self.rows[:start])
         self.start = start if prose else 0
@@ -134,6 +141,13 @@ class _Rows:
                     self.ends.append(end)
         except csv.Error:  # a quotation mark that is never closed: the parser will name it
             return
+
+    def _comments(self, *, blank: bool) -> int:
+        """Rows of comment at the beginning; the one right above the data may be the header."""
+        marked = [row[0].lstrip().startswith("#") for row in self.rows]
+        count = marked.index(False) if False in marked else 0
+        below = self.rows[count] if count else []
+        return count - 1 if count and _is_row(below) and not blank else count
 
     @property
     def clean(self) -> float:

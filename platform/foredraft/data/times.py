@@ -51,7 +51,7 @@ def _of_numbers(column: pd.Series, *, named: bool) -> pd.DatetimeIndex | None:
         return pd.DatetimeIndex(pd.to_datetime(column.astype(int).astype(str), format="%Y"))
     for unit, (least, most) in _UNITS.items():
         if named and least <= low <= high < most:
-            return pd.DatetimeIndex(column.astype(np.int64).astype(f"datetime64[{unit}]"))
+            return pd.DatetimeIndex(column.to_numpy(np.int64).astype(f"datetime64[{unit}]"))
     return None
 
 

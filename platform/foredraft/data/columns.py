@@ -5,6 +5,7 @@ Rows in messages are counted from 1 and leave out the header.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Sequence
@@ -59,6 +60,26 @@ def _of_names(rest: pd.DataFrame, names: Sequence[str], *, label: str) -> pd.Dat
         if name not in rest.columns:
             raise DataError(f"{label}: column {name!r} is the time; leave it out of --columns")
     return rest[list(names)]
+
+
+def refuse_long(frame: pd.DataFrame, *, label: str) -> None:
+    """Nothing; raises where rows are those of several series one below the other."""
+    names = [str(name) for name in frame.columns]
+    if len(names) < 3:
+        return
+    lower = [name.strip().lower() for name in names[:2]]
+    told = {"unique_id", "item_id"} & set(lower) and {"ds", "timestamp", "date"} & set(lower)
+    for series, time in ((0, 1), (1, 0)):
+        rows, when = frame.iloc[:, series], frame.iloc[:, time]
+        shaped = not types.is_numeric_dtype(rows) and not _is_dated(rows) and _is_dated(when)
+        if told:
+            shaped = lower[series].endswith("_id")
+        if shaped and rows.duplicated().any() and when.duplicated().any():
+            raise DataError(
+                f"{label} is in long format, column {names[series]!r} naming the series of a row; "
+                f"write one column per series: frame.pivot(index={names[time]!r}, "
+                f"columns={names[series]!r}, values={names[2]!r})"
+            )
 
 
 def _known(name: str, frame: pd.DataFrame, *, option_name: str, label: str) -> None:
@@ -193,13 +214,19 @@ def _refuse_no_variate(column: pd.Series, *, first: bool, label: str) -> None:
         if first and re.fullmatch(r"index|level_\d|unnamed: 0", name.lower()) and _whole(column):
             raise DataError(f"{label}: column {name!r} is an index without a name; {leave}")
         return
-    value = next(iter(column.dropna()), None)
-    dated = types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype)
-    if dated or (isinstance(value, str) and is_time(value)):
+    if _is_dated(column):
         raise DataError(
-            f"{label}: column {name!r} holds times (such as {value!s}); only one column may: take "
-            f"it as the time with {option('time', name)}, or {leave}"
+            f"{label}: column {name!r} holds times (such as {column.dropna().iloc[0]!s}); only one "
+            f"column may: take it as the time with {option('time', name)}, or {leave}"
         )
+
+
+def _is_dated(column: pd.Series) -> bool:
+    """Whether a column holds dates, by its type or by the look of its first cell."""
+    if types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
+        return True
+    value = next(iter(column.dropna()), None)
+    return isinstance(value, datetime.date) or (isinstance(value, str) and is_time(value))
 
 
 def _counts(column: pd.Series) -> bool:

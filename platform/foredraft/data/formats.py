@@ -23,7 +23,7 @@ from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
 from foredraft.data.texts import Found, read_text
 
-__all__ = ["FORMATS", "Found", "read"]
+__all__ = ["FORMATS", "Found", "parts", "read"]
 
 TEXTS = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data", ".psv")
 COLUMNAR = (".parquet", ".pq", ".feather", ".arrow", ".ipc")
@@ -44,7 +44,7 @@ def read(path: Path, *, reading: Reading | None = None) -> tuple[pd.DataFrame, F
     reading = reading or Reading()
     try:
         if path.is_dir():
-            return _parts(path), Found("parquet")
+            return _whole(path), Found("parquet")
         with path.open("rb") as file:
             start = file.read(4)
         if not start:
@@ -111,14 +111,19 @@ def _columnar(path: Path, *, start: bytes) -> tuple[pd.DataFrame, Found]:
         return _plain(table, path), Found("arrow")
 
 
-def _parts(folder: Path) -> pd.DataFrame:
-    """The table of a folder of Parquet files, in the order of the numbers in their names."""
-    paths = [p for p in folder.rglob("*") if p.suffix in (".parquet", ".pq") and p.is_file()]
+def parts(folder: Path) -> list[Path]:
+    """The Parquet files of a folder, in the order of the numbers in their names."""
+    found = [p for p in folder.rglob("*") if p.suffix in (".parquet", ".pq") and p.is_file()]
+    return sorted(found, key=lambda p: _natural(str(p.relative_to(folder))))
+
+
+def _whole(folder: Path) -> pd.DataFrame:
+    """The table of a folder of Parquet files."""
+    paths = parts(folder)
     if not paths:
         raise DataError(f"{folder} is a folder without Parquet files; give a file")
     if any("=" in part for p in paths for part in p.relative_to(folder).parts[:-1]):
         return _plain(pyarrow.parquet.read_table(folder), folder)
-    paths.sort(key=lambda p: _natural(str(p.relative_to(folder))))
     tables = [pyarrow.parquet.read_table(part, partitioning=None) for part in paths]
     names = tables[0].column_names
     for part, table in zip(paths, tables, strict=True):

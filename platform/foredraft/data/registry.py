@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foredraft.data import formats
 from foredraft.data.errors import DataError
 from foredraft.data.generators import GENERATORS
 from foredraft.files import atomic_write
@@ -191,7 +192,7 @@ def locate(source: str) -> tuple[Path, Published | None]:
     """The file of a name or a path, and what is published about it if it was asked for by name."""
     path = Path(source).expanduser()
     if source not in DATASETS and (path.suffix or path.exists() or len(path.parts) > 1):
-        if not path.is_file():
+        if not path.is_file() and not (path.is_dir() and formats.parts(path)):
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise DataError(f"{path} {what} (looked from {Path.cwd()}); correct the path")
         return path, None
@@ -223,8 +224,7 @@ def _find(file: str) -> Path | None:
 def verified(path: Path, *, entry: Published | None) -> str:
     """SHA-256 of the file; raises if another one is published."""
     try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = _digest(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if entry and entry.sha256 and actual != entry.sha256:
@@ -233,6 +233,15 @@ def verified(path: Path, *, entry: Published | None) -> str:
             "replace it, or give its path to use it as it is"
         )
     return actual
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the digests of a folder's parts in their order."""
+    if path.is_dir():
+        of_parts = "".join(_digest(part) for part in formats.parts(path))
+        return hashlib.sha256(of_parts.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _other_digest(actual: str, *, entry: Published) -> str:

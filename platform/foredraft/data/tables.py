@@ -56,6 +56,8 @@ def of_frame(
     if frame.empty:
         raise DataError(f"{label} has a header but no rows of data")
     refuse_rows_of_series(frame, label=label)
+    if reading.columns is None and reading.time is None:
+        columns.refuse_long(frame.drop(columns=list(reading.ignore), errors="ignore"), label=label)
     time, frame = columns.judged(frame, reading=reading, label=label)
     if frame.columns.empty:
         raise DataError(f"{label} has a time column only; add one column per variate")

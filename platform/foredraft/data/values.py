@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +132,10 @@ def _of_texts(
                 trouble = f"{label}, row {row + 1}: {value!r} is not a number"
                 raise DataError(f"{trouble}; {_remedy(column, texts, row=row, sign=sign)}")
             found_T[row] = float(_plain(texts[row], sign=sign))
-        elif not isinstance(value, str) and value is not None and value is not pd.NA:
+        elif not isinstance(value, str) and not pd.isna(value):
+            if not isinstance(value, int | float | Decimal | np.number):
+                trouble = f"{label}, row {row + 1}: {value!s} is not a number"
+                raise DataError(f"{trouble}; leave the column out with {_ignore(column)}")
             found_T[row] = float(value)
     return found_T
 

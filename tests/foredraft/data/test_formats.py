@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.feather
 import pytest
 
-from foredraft.data import tables
+from foredraft.data import load, tables
 from foredraft.data.errors import DataError
 from foredraft.data.formats import Found, read
 from foredraft.data.reading import Reading
@@ -284,6 +284,22 @@ def test_a_folder_of_parts_is_one_table_in_the_order_of_their_numbers(tmp_path: 
     assert values(folder) == [[value, 7.0] for value in rows]
     pd.DataFrame({"c": [1.0]}).to_parquet(folder / "part-99.parquet")
     assert "has other columns" in refusal(folder)
+
+
+def test_a_folder_of_parts_is_loaded_by_its_path_and_known_by_every_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "ours.parquet"
+    folder.mkdir()
+    TABLE.iloc[:3].to_parquet(folder / "part-0.parquet")
+    TABLE.iloc[3:].to_parquet(folder / "part-1.parquet")
+    first = load(str(folder))
+    assert first.values_TC.tolist() == TABLE[["load", "price"]].to_numpy().tolist()
+    TABLE.iloc[3:].assign(load=5.0).to_parquet(folder / "part-1.parquet")
+    second = load(str(folder))
+    assert second.digest != first.digest
+    assert second.values_TC[4].tolist() == [5, 8]
 
 
 def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:

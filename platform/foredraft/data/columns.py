@@ -125,7 +125,16 @@ def _with_time(
 
 
 def _stamps(column: pd.Series, *, reading: Reading, label: str) -> pd.DatetimeIndex | None:
-    return stamps(column, reading=reading, label=f"{label}: column {str(column.name)!r}")
+    return stamps(_starts(column), reading=reading, label=f"{label}: column {str(column.name)!r}")
+
+
+def _starts(column: pd.Series) -> pd.Series:
+    """The column, of intervals like `01.01.2020 00:00 - 01.01.2020 01:00` only their starts."""
+    value = next(iter(column.dropna()), None)
+    both = value.split(" - ") if isinstance(value, str) else []
+    if len(both) != 2 or not all(map(is_time, both)):
+        return column
+    return column.str.partition(" - ")[0].rename(column.name)
 
 
 # Times that lie in several columns

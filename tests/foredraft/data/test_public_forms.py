@@ -223,6 +223,37 @@ def test_a_french_export_in_latin_1_has_spaces_between_thousands(tmp_path: Path)
     np.testing.assert_array_equal(table.values_TC[:, 0], np.float32([56789.5, 1234.25]))
 
 
+def test_entso_e_tells_intervals_of_which_the_start_is_the_time(tmp_path: Path) -> None:
+    text = (
+        '"MTU (CET/CEST)","Actual Total Load [MW] - DE"\n'
+        '"2020-01-01 00:00 - 2020-01-01 01:00","43862"\n'
+        '"2020-01-01 01:00 - 2020-01-01 02:00","42431"\n'
+        '"2020-01-01 02:00 - 2020-01-01 03:00","-"\n'
+    )
+    path = written(tmp_path, "Total Load.csv", text)
+    assert "row 3: '-' is not a number; say --na=-" in refusal(path)
+    table = read(path, reading=Reading(na=("-",)))
+    columns = {"Actual Total Load [MW] - DE": [43862, 42431, np.nan]}
+    holds(table, first="2020-01-01 00:00", second="2020-01-01 01:00", columns=columns)
+
+
+def test_jena_writes_its_days_first_with_dots(tmp_path: Path) -> None:
+    text = (
+        'Date Time,"p (mbar)","wv (m/s)"\n'
+        "01.01.2009 00:10:00,996.52,1.03\n01.01.2009 00:20:00,996.57,0.72\n"
+    )
+    path = written(tmp_path, "jena_climate.csv", text)
+    columns = {"p (mbar)": [996.52, 996.57], "wv (m/s)": [1.03, 0.72]}
+    table = read(path, reading=Reading(dayfirst=True))
+    holds(table, first="2009-01-01 00:10", second="2009-01-01 00:20", columns=columns)
+
+
+def test_nixtla_s_long_format_is_not_taken_for_a_wide_table(tmp_path: Path) -> None:
+    # What reads long format stands before this table; here it must only not be misread.
+    text = "unique_id,ds,y\nH1,1,605.0\nH1,2,586.0\nH2,1,3124.0\nH2,2,2990.0\n"
+    assert "long format" in refusal(written(tmp_path, "m4-hourly.csv", text))
+
+
 # Counters, epochs and times apart
 
 

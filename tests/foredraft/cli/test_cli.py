@@ -135,7 +135,7 @@ def test_a_target_that_was_never_trained_is_refused(capsys: pytest.CaptureFixtur
 def test_json_is_the_last_line_of_standard_output(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    pd.DataFrame({"a": range(50), "b": range(50)}).to_csv(tmp_path / "good.csv", index=False)
+    pd.DataFrame({"a": [5, 7] * 25, "b": range(50)}).to_csv(tmp_path / "good.csv", index=False)
     main(["data", "check", str(tmp_path / "good.csv"), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == 50
 

@@ -48,7 +48,9 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file of 200 rows in which a value is its row + 1000 times its column."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     values = np.arange(200)[:, None] + 1000 * np.arange(2)
-    pd.DataFrame(values, columns=["a", "b"]).to_csv(tmp_path / "counting.csv", index=False)
+    table = pd.DataFrame(values, columns=["a", "b"])
+    table.insert(0, "date", pd.date_range("2024-01-01", periods=200, freq="h"))
+    table.to_csv(tmp_path / "counting.csv", index=False)
     return str(tmp_path / "counting.csv")
 
 

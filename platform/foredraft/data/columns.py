@@ -134,7 +134,7 @@ def _starts(column: pd.Series) -> pd.Series:
     both = value.split(" - ") if isinstance(value, str) else []
     if len(both) != 2 or not all(map(is_time, both)):
         return column
-    return column.str.partition(" - ")[0].rename(column.name)
+    return column.str.partition(" - ")[0].rename(str(column.name))
 
 
 # Times that lie in several columns

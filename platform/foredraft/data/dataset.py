@@ -44,6 +44,7 @@ from foredraft.data.registry import (
     locate,
     verified,
 )
+from foredraft.data.steps import instants
 from foredraft.data.tables import (
     Table,
     first_missing,
@@ -335,8 +336,9 @@ def _keep(table: Table, *, folder: Path) -> None:
     with _writing(folder), atomic_directory(folder) as part:
         np.save(part / "values.npy", table.values_TC.astype(np.float32, order="C"))
         if table.time is not None:
-            np.save(part / "time.npy", table.time.to_numpy())
-        meta = {"variates": table.variates, "filled": table.filled}
+            np.save(part / "time.npy", instants(table.time))
+        zone = None if table.time is None or table.time.tz is None else str(table.time.tz)
+        meta = {"variates": table.variates, "filled": table.filled, "zone": zone}
         atomic_write(part / "meta.json", json.dumps(meta))
 
 
@@ -355,6 +357,8 @@ def _kept(folder: Path) -> Table:
     meta = json.loads((folder / "meta.json").read_text())
     stamps = folder / "time.npy"
     time = pd.DatetimeIndex(np.load(stamps)) if stamps.is_file() else None
+    if time is not None and (zone := meta.get("zone")):
+        time = time.tz_localize("UTC").tz_convert(zone)
     values_TC = np.load(folder / "values.npy", mmap_mode="r")
     return Table(values_TC, tuple(meta["variates"]), time, filled=meta["filled"])
 
@@ -413,7 +417,7 @@ def _rhythm(time: pd.DatetimeIndex | None) -> dict[str, Any]:
     """First and last time, the commonest step, and how many steps are longer than it."""
     if time is None or len(time) < 2:
         return {"start": None, "end": None, "frequency": None, "gaps": None}
-    steps, counts = np.unique(np.diff(time.to_numpy()), return_counts=True)
+    steps, counts = np.unique(np.diff(instants(time)), return_counts=True)
     usual = pd.Timedelta(steps[counts.argmax()])
     return {
         "start": str(time[0]),

@@ -149,7 +149,7 @@ class Step:
         base, count = self.kind
         places_T, off_T = _divided(wall, DAY * count * (7 if base == "W" else 1))
         if isinstance(self.offset, pd.offsets.Week):
-            off_T |= np.asarray(wall.weekday) != self.offset.weekday
+            off_T |= np.asarray(wall.day_of_week) != self.offset.weekday
         return places_T, off_T
 
     def _on_calendar(self, wall: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -181,6 +181,11 @@ def gaps(time: pd.DatetimeIndex, step: Step) -> list[Gap]:
     return [Gap(int(row) + 1, int(ahead_T[row]) - 1) for row in rows]
 
 
+def instants(time: pd.DatetimeIndex) -> np.ndarray:
+    """datetime64 [T] in UTC, whatever the zone in which they are told."""
+    return time.asi8.view(f"datetime64[{time.unit}]")
+
+
 def infer(time: pd.DatetimeIndex) -> Step | None:
     """The step of the times, of which some may be absent; None where they keep none.
 
@@ -204,7 +209,7 @@ def _candidates(time: pd.DatetimeIndex) -> Iterator[Step]:
     """Steps that the times may keep, the likeliest first."""
     if len(time) < 2:
         return
-    least = pd.Timedelta(np.diff(time.to_numpy()).min())
+    least = pd.Timedelta(np.diff(instants(time)).min())
     if least > DAY / 2:  # a day in spring has 23 hours, and less where a zone moved
         yield from _of_calendar(_wall(time))
     yield _named(cast(pd.DateOffset, frequencies.to_offset(least)))
@@ -220,9 +225,9 @@ def _of_calendar(wall: pd.DatetimeIndex) -> Iterator[Step]:
     even = bool((ahead_T == least).all())
     if least % 7 == 0:
         yield _weeks(least // 7, days[0])
-    if not (even and len(ahead_T) > 1) and (ahead_T > 1).any() and (days.weekday < 5).all():
+    if not (even and len(ahead_T) > 1) and (ahead_T > 1).any() and (days.day_of_week < 5).all():
         yield Step("B")
-    elif least >= 13 and not even:
+    if least >= 13 and not even:
         yield from (Step("SMS-15"), Step("SME-15"))
     yield Step("D" if least == 1 else f"{least}D")
 

@@ -16,6 +16,7 @@ from foredraft.data import columns, dialect, formats, values
 from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.formats import Found
 from foredraft.data.reading import Reading
+from foredraft.data.steps import instants
 
 
 class Table(NamedTuple):
@@ -130,7 +131,7 @@ def interpolated(table: Table, *, path: Path) -> Table:
 
 def refuse_disorder(time: pd.DatetimeIndex, *, path: Path) -> None:
     """Nothing; raises DataError if a time stamp is not later than the one in the row before."""
-    step_T = np.diff(time.to_numpy())
+    step_T = np.diff(instants(time))
     bad = np.flatnonzero(step_T <= np.timedelta64(0))
     if not bad.size:
         return

@@ -39,7 +39,7 @@ def day_and_month(
         return _parsed(texts, first, dayfirst=dayfirst, zoned=zoned)
     by_day = _parsed(texts, first, dayfirst=True, zoned=zoned)
     by_month = _parsed(texts, first, dayfirst=False, zoned=zoned)
-    no_day, no_month = by_day.isna(), by_month.isna()
+    no_day, no_month = np.asarray(by_day.isna()), np.asarray(by_month.isna())
     if (no_day & ~no_month).any() and (no_month & ~no_day).any():
         rows = [int((no_month & ~no_day).argmax()), int((no_day & ~no_month).argmax())]
         shown = [f"row {row + 1} ({texts.iloc[row]!r})" for row in rows]
@@ -90,7 +90,7 @@ def _evener(
     cover = [_coverage(time) for time in (by_day, by_month)]
     if rises[0] != rises[1]:
         cover = [share if up else 0.0 for share, up in zip(cover, rises, strict=True)]
-    for mine, other, time in ((*cover, by_day), (*cover[::-1], by_month)):
+    for mine, other, time in ((cover[0], cover[1], by_day), (cover[1], cover[0], by_month)):
         if mine >= COVERED and (other < COVERED or (mine == 1.0 and other < 1.0)):
             return time
     row = int(np.asarray(by_day != by_month).argmax())

@@ -16,7 +16,7 @@ import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -89,8 +89,8 @@ class Step:
     def season(self) -> int:
         """Rows in a season: a day of hours or minutes, a week of days, a year of months; else 1."""
         if self.length is not None:
-            rows, rest = divmod(DAY, self.length) if self.length < DAY else (1, None)
-            return int(rows) if not rest and self.length >= pd.Timedelta(seconds=1) else 1
+            whole = not DAY % self.length and self.length >= pd.Timedelta(seconds=1)
+            return DAY // self.length if whole else 1
         base, count = self.kind
         rows, rest = divmod(SEASONS.get(base, 1), count)
         return 1 if rest else max(1, rows)
@@ -149,7 +149,7 @@ class Step:
         base, count = self.kind
         places_T, off_T = _divided(wall, DAY * count * (7 if base == "W" else 1))
         if isinstance(self.offset, pd.offsets.Week):
-            off_T |= np.asarray(wall.day_of_week) != self.offset.weekday
+            off_T |= np.asarray(wall.day_of_week) != cast(Any, self.offset).weekday
         return places_T, off_T
 
     def _on_calendar(self, wall: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:

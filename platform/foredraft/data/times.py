@@ -94,12 +94,12 @@ def _read(column: pd.Series, *, reading: Reading, label: str) -> pd.DatetimeInde
     first = str(first).strip()
     if _CLOCK.fullmatch(first) or isinstance(present.iloc[0], datetime.time):
         raise DataError(
-            f"{label}, row {column.index.get_loc(present.index[0]) + 1}: {first!r} is a clock time "
+            f"{label}, row {int(column.notna().argmax()) + 1}: {first!r} is a clock time "
             "without a day; write the day too, like 2024-01-31 13:00, or leave the column out with "
             f"--ignore {column.name}"
         )
     if re.fullmatch(r"\d+(\.0*)?", first):
-        numbers = pd.to_numeric(column, errors="coerce").rename(column.name)
+        numbers = pd.to_numeric(column, errors="coerce")
         return _of_numbers(numbers, name=name, asked=asked)
     if not (asked or name in _NAMED or is_time(first) or _is_start(first)):
         return None
@@ -167,7 +167,7 @@ def _of_texts(
     zoned = bool(re.search(_OFFSET, first)) and ":" in first
     time = day_and_month(texts, first, dayfirst=reading.dayfirst, zoned=zoned, label=label)
     if time is None:
-        time = min(_guesses(texts, zoned=zoned), key=lambda guess: int(guess.isna().sum()))
+        time = min(_guesses(texts, zoned=zoned), key=lambda guess: np.count_nonzero(guess.isna()))
     if zoned:
         return _in_own_zone(time, texts, label=label)
     return time
@@ -197,14 +197,15 @@ def _guesses(texts: pd.Series, *, zoned: bool) -> Iterator[pd.DatetimeIndex]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas says that it guesses a format
         iso = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", utc=zoned, errors="coerce"))
-        iso = iso.where(iso.year >= 1000)  # 1-02 is no year 1
+        iso = pd.DatetimeIndex(iso.where(iso.year >= 1000))  # 1-02 is no year 1
         yield iso
         if not iso.isna().any():
             return
         for words in _WORDS:
             yield pd.DatetimeIndex(pd.to_datetime(texts, format=words, errors="coerce"))
         guess = pd.DatetimeIndex(pd.to_datetime(texts, utc=zoned, errors="coerce"))
-        yield guess.where(texts.str.contains(r"\d{4}", na=False).to_numpy())
+        dated_T = texts.str.contains(r"\d{4}", na=False).to_numpy(dtype=bool)
+        yield pd.DatetimeIndex(guess.where(dated_T))
 
 
 # Zones
@@ -216,7 +217,7 @@ def _in_own_zone(time: pd.DatetimeIndex, texts: pd.Series, *, label: str) -> pd.
     Many zones have the same offsets in the same months; one of them stands for all.
     """
     offsets = texts.str.extract(rf"({_OFFSET})", expand=False)
-    if (bad := np.flatnonzero(offsets.isna() & ~time.isna())).size:
+    if (bad := np.flatnonzero(offsets.isna().to_numpy() & time.notna())).size:
         raise DataError(
             f"{label}, row {bad[0] + 1}: {texts.iloc[int(bad[0])]!r} names no zone, and other rows "
             "do; write the offset in every row, like 2024-01-31T13:00+01:00"
@@ -255,11 +256,11 @@ def _in_zone(time: pd.DatetimeIndex, name: str, *, label: str) -> pd.DatetimeInd
     if time.tz is not None:
         return time.tz_convert(zone)
     ambiguous = time.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward").isna()
-    exists = ~time.tz_localize(
+    exists = time.tz_localize(
         zone, ambiguous=np.ones(len(time), dtype=bool), nonexistent="NaT"
-    ).isna()
+    ).notna()
     if not exists.all():
-        row = int((~exists).argmax())
+        row = int(exists.argmin())
         raise DataError(
             f"{label}, row {row + 1}: {time[row]} does not exist in {name}, where the clocks go "
             "forward; correct the row, or name the zone that the times were taken in (standard "

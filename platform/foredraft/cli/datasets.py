@@ -9,11 +9,12 @@ from tyro.conf import Positional
 
 from foredraft import data
 from foredraft.cli.common import Common, Result
+from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Common):
+class Data(ReadsData, Common):
     """The data sets: what there is, where it is, whether a file can be used.
 
     For example:
@@ -37,4 +38,4 @@ class Data(Common):
             raise ConfigError(f"data {self.action}: give a name or a path")
         if self.action == "fetch":
             return {"file": str(data.fetch(self.name))}
-        return data.check(self.name)
+        return data.check(self.name, reading=self.reading)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foredraft.cli.common import STDERR, Common, Result
+from foredraft.cli.reading import ReadsData
 from foredraft.cli.training import Workers, say_epoch
 from foredraft.settings.config import Count, Machine
 from foredraft.settings.ladders import ladder_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progression(Common):
+class Progression(ReadsData, Common):
     """The ladder of draft quality: what scale, pretraining, fine-tuning and distillation each add.
 
     For example:
@@ -34,7 +35,9 @@ class Progression(Common):
         from foredraft.judge import progression
         from foredraft.report import ladder as page
 
-        ladder = ladder_of(self.recipe, target=self.target, windows=self.windows, seed=self.seed)
+        ladder = ladder_of(
+            self.recipe, target=self.target, windows=self.windows, seed=self.seed, read=self.given
+        )
         if self.workers:
             from foredraft.search import machines
 

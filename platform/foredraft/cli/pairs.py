@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from foredraft import bank, train
 from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
+from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, timing
-from foredraft.settings.config import Count, Evaluation, Machine, Missing, Positive, validated
+from foredraft.settings.config import Count, Evaluation, Machine, Positive, validated
 from speculation import ContextPolicy, checkpoint
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Common):
+class Evaluate(ReadsData, Common):
     """Accuracy, acceptance, deviation and measured speed of a draft beside its target.
 
     For example:
@@ -39,8 +40,6 @@ class Evaluate(Common):
     context_policy: Literal["sliding", "cached"] = "sliding"
     renorm_every: int = 0
     dtype: Literal["fp32", "bf16"] = "fp32"
-    missing: Missing = "refuse"
-    """what to do about missing cells"""
     acceptance: Words = ()
     """fields of the acceptance rule, each field=value; by default rule=tolerance mse_tol=0.01"""
     pairs: Count = 20
@@ -61,6 +60,7 @@ class Evaluate(Common):
             policy=ContextPolicy(self.context_policy, self.renorm_every),
             dtype=self.dtype,
             missing=self.missing,
+            reading=self.reading,
         )
         train.use_threads(None)
         device = train.device_of(Machine())
@@ -100,7 +100,7 @@ class Evaluate(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(Common):
+class Bench(ReadsData, Common):
     """Time speculation against the target alone, in interleaved pairs over a grid.
 
     Lists are written with commas. For example:
@@ -117,8 +117,6 @@ class Bench(Common):
     draft: str | None = None
     data: str | None = None
     """whose test windows a trained pair forecasts"""
-    missing: Missing = "refuse"
-    """what to do about missing cells in them"""
     preset: Literal["t1", "t2", "t4"] | None = None
     """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024"""
     random_weights: bool = False
@@ -214,6 +212,7 @@ class Bench(Common):
             horizon=max(plan.horizons),
             windows=max(plan.batches),
             missing=self.missing,
+            reading=self.reading,
         )
         windows = evaluate.draw_windows(evaluation, target.config)
         return bench.Subject(lambda _: (target, draft), windows.context_WTC), (None,)

@@ -11,8 +11,9 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from foredraft.cli.common import STDERR, Common, Result, show
+from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
-from foredraft.settings.config import Count, Missing, validated
+from foredraft.settings.config import Count, validated
 from foredraft.settings.study import Study, read_study
 
 
@@ -126,7 +127,7 @@ class Report(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast(Common):
+class Forecast(ReadsData, Common):
     """Forecast what follows a series, with the choice of a study.
 
     For example:
@@ -143,8 +144,6 @@ class Forecast(Common):
     """.csv or .parquet: time, variate, mean, and q10, q50, q90 where the rule samples"""
     horizon: Count | None = None
     """time steps; by default the study's"""
-    missing: Missing = "refuse"
-    """what to do about missing cells"""
     samples: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     """forecasts drawn, where the rule samples"""
 
@@ -159,6 +158,7 @@ class Forecast(Common):
                 out=self.out,
                 horizon=self.horizon,
                 missing=self.missing,
+                reading=self.reading,
                 samples=self.samples,
                 seed=self.seed or 0,
                 progress=lambda done, total: status.update(f"forecast {done} of {total}"),

@@ -11,9 +11,10 @@ from tyro.conf import Positional, UseAppendAction, subcommand
 
 from foredraft import bank, train
 from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
+from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
-from foredraft.settings.config import Count, Machine, Missing, StageName, Training, validated
+from foredraft.settings.config import Count, Machine, StageName, Training, validated
 from foredraft.settings.recipes import recipe
 from timer_xl import checkpoint
 
@@ -21,7 +22,7 @@ Workers = Annotated[int, Field(ge=0, le=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTarget(Common):
+class TrainTarget(ReadsData, Common):
     """Train a target by a recipe.
 
     For example:
@@ -35,19 +36,17 @@ class TrainTarget(Common):
     """name of a recipe"""
     set: Words = ()
     """changes to the recipe, each field=value, such as stages.0.epochs=5"""
-    missing: Missing = "refuse"
-    """what to do about missing cells in the data of every stage"""
     workers: Workers = 0
     """processes under Ray Train; 0 trains in this one"""
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
-        training = _changed(recipe(self.recipe), self.set, seed=self.seed, missing=self.missing)
+        training = _changed(recipe(self.recipe), self.set, seed=self.seed, flags=self)
         return _train(training, kind="target", workers=self.workers, storage=self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDraft(Common):
+class TrainDraft(ReadsData, Common):
     """Train a draft of a target.
 
     For example:
@@ -73,8 +72,6 @@ class TrainDraft(Common):
     """whether the draft has a log-variance head, trained by its likelihood"""
     set: Words = ()
     """changes to the training, each field=value, such as stages.0.epochs=5"""
-    missing: Missing = "refuse"
-    """what to do about missing cells in the data of every stage"""
     workers: Workers = 0
     """processes under Ray Train; 0 trains in this one"""
 
@@ -98,7 +95,7 @@ class TrainDraft(Common):
             "target": str(target),
         }
         training = validated(Training, content, source="train draft")
-        training = _changed(training, self.set, seed=self.seed, missing=self.missing)
+        training = _changed(training, self.set, seed=self.seed, flags=self)
         return _train(training, kind="draft", workers=self.workers, storage=self.storage)
 
 
@@ -226,8 +223,8 @@ def say_epoch(row: train.Row) -> None:
     )
 
 
-def _changed(training: Training, changes: Words, *, seed: int | None, missing: str) -> Training:
-    """The training with its seed, its way with missing cells, and fields set by `a.b=value`.
+def _changed(training: Training, changes: Words, *, seed: int | None, flags: ReadsData) -> Training:
+    """The training with its seed, its way of reading data, and fields set by `a.b=value`.
 
     Raises:
         ConfigError: a field does not exist, is set twice, or has no use for its value.
@@ -235,8 +232,7 @@ def _changed(training: Training, changes: Words, *, seed: int | None, missing: s
     tree: dict[str, Any] = training.model_dump(mode="json")
     if seed is not None:
         tree["seed"] = seed
-    if missing != "refuse":
-        tree["stages"] = [{**stage, "missing": missing} for stage in tree["stages"]]
+    tree["stages"] = [stage | flags.given for stage in tree["stages"]]
     fields = dict(assignments(flat(changes), flag="--set"))
     _refuse_overlap(fields, seed=seed)
     for path, value in fields.items():

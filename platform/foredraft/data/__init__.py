@@ -5,7 +5,6 @@ from foredraft.data.dataset import (
     VERSION,
     DataError,
     Dataset,
-    Missing,
     MissingCells,
     Windows,
     catalogue,
@@ -15,6 +14,7 @@ from foredraft.data.dataset import (
     fetch,
     load,
 )
+from foredraft.data.reading import Missing, Reading
 
 __all__ = [
     "DATASETS",
@@ -23,6 +23,7 @@ __all__ = [
     "Dataset",
     "Missing",
     "MissingCells",
+    "Reading",
     "Windows",
     "catalogue",
     "check",

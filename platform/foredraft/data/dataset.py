@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from torch import Tensor
 
 from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.generators import GENERATORS
+from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import (
     DATASETS,
     Published,
@@ -59,7 +60,6 @@ __all__ = [
     "DATASETS",
     "DataError",
     "Dataset",
-    "Missing",
     "MissingCells",
     "Windows",
     "catalogue",
@@ -70,11 +70,10 @@ __all__ = [
     "load",
 ]
 
-Missing = Literal["refuse", "interpolate"]
-
 VERSION = 2
 """Of all that is made of a file: its parsed form, splits, scaler and windows. Raise it when one of
 them comes out differently: the cache is then made again, and so is every model."""
+DEFAULT = Reading()
 DEFAULT_SPLITS = (0.7, 0.2)  # train and test; validation is the rest between them, as in OpenLTM
 CHUNK_CELLS = 2**22  # 16 MiB of float32 at a time where a whole data set is passed over
 
@@ -188,7 +187,11 @@ class Dataset:
 
 
 def load(
-    source: str, *, missing: Missing = "refuse", splits: tuple[float, float] | None = None
+    source: str,
+    *,
+    missing: Missing = "refuse",
+    reading: Reading = DEFAULT,
+    splits: tuple[float, float] | None = None,
 ) -> Dataset:
     """The data set of that name, or in that file; parsed at the first call, mapped ever after.
 
@@ -196,6 +199,7 @@ def load(
         source: a name in `DATASETS`; a generator as `synthetic-load` or
             `synthetic-load:rows=2000,seed=3`; or a path to .csv, .parquet or headerless .txt.
         missing: what to do about missing cells: refuse, or interpolate linearly in time.
+        reading: how the file is to be read, where it does not tell it itself.
         splits: fractions of train and test in time order, validation between them. By default
             the published split of the benchmark (a path with its file's name and number of rows
             counts too), else 70/10/20.
@@ -211,9 +215,11 @@ def load(
     path, entry = locate(source)
     content = verified(path, entry=entry)
     key = f"{content[:16]}-{path.suffix[1:].lower()}-{missing}-{VERSION}"
+    if reading != DEFAULT:
+        key += f"-{hashlib.sha256(reading.model_dump_json().encode()).hexdigest()[:16]}"
     folder = cache_folder() / "parsed" / key
     if not is_complete(folder):
-        _keep(_parse(path, missing=missing), folder=folder)
+        _keep(_parse(path, missing=missing, reading=reading), folder=folder)
     table = _kept(folder)
     name = source if entry else path.stem
     entry = _matching(table, entry=entry, path=path)
@@ -221,7 +227,7 @@ def load(
     return _dataset(table, name=name, digest=content, splits=ranges, folder=folder)
 
 
-def check(source: str | Path) -> dict[str, Any]:
+def check(source: str | Path, *, reading: Reading = DEFAULT) -> dict[str, Any]:
     """What a file (or a named data set's file) holds, as a JSON-able report.
 
     Missing cells are counted here, not refused; `gaps` counts steps longer than the usual one.
@@ -231,7 +237,7 @@ def check(source: str | Path) -> dict[str, Any]:
     """
     path, entry = locate(str(source))
     content = verified(path, entry=entry)
-    table = read(path)
+    table = read(path, reading=reading)
     entry = _matching(table, entry=entry, path=path)
     filled = interpolated(table, path=path)
     constant_C = filled.values_TC.min(axis=0) == filled.values_TC.max(axis=0)
@@ -294,8 +300,8 @@ def _split(
     }
 
 
-def _parse(path: Path, *, missing: Missing) -> Table:
-    table = read(path)
+def _parse(path: Path, *, missing: Missing, reading: Reading) -> Table:
+    table = read(path, reading=reading)
     if missing == "interpolate":
         return interpolated(table, path=path)
     refuse_missing(table, path=path)

@@ -98,7 +98,7 @@ def _evener(
     raise DataError(
         f"{label}, row {row + 1}: {texts.iloc[row]!r} is {by_day[row]:%-d %B %Y} or "
         f"{by_month[row]:%-d %B %Y}, and the rows are {even}; say --dayfirst or "
-        "--no-dayfirst"
+        "--monthfirst"
     )
 
 

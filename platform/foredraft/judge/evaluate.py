@@ -66,7 +66,7 @@ def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWind
     Raises:
         DataError: the data cannot be read, or the split is too short for context and horizon.
     """
-    dataset = data.load(evaluation.data, missing=evaluation.missing)
+    dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
     windows = dataset.windows(evaluation.split, context=config.context, horizon=evaluation.horizon)
     count = min(len(windows), evaluation.windows or len(windows))
     index_W = evenly_spaced(len(windows), count=count)

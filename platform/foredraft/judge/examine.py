@@ -97,6 +97,7 @@ class Examiner:
             windows=WINDOWS,
             policy=last.policy or ContextPolicy(),
             missing=last.missing,
+            reading=last.reading,
         )
 
     def _open(self, draft: Forecaster) -> Bench:

@@ -198,14 +198,15 @@ def _has_begun(study: Study, directory: Path) -> bool:
 
 def _check_data(study: Study) -> None:
     """Nothing, where all that the study reads can be read; what it trains may take hours."""
-    data.load(study.evaluation.data, missing=study.evaluation.missing)
+    read = study.evaluation
+    data.load(read.data, missing=read.missing, reading=read.reading)
     plans = [study.draft.stages, *study.draft.plans.values()]
     if isinstance(study.target, Training):
         plans.append(study.target.stages)
-    for name, missing in {
-        (n, stage.missing) for plan in plans for stage in plan for n in stage.sources
+    for name, missing, reading in {
+        (n, stage.missing, stage.reading) for plan in plans for stage in plan for n in stage.sources
     }:
-        data.load(name, missing=missing)
+        data.load(name, missing=missing, reading=reading)
 
 
 def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:

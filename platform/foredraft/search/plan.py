@@ -144,7 +144,7 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
 def _windows(model: Architecture, stage: Stage) -> int:
     """Training windows of an epoch."""
     lengths = {"context": model.context, "horizon": model.patches_out * model.patch}
-    sets = [data.load(name, missing=stage.missing) for name in stage.sources]
+    sets = [data.load(name, missing=stage.missing, reading=stage.reading) for name in stage.sources]
     sizes = [len(dataset.windows("train", **lengths)) for dataset in sets]
     there = sum(min(size, stage.windows or size) for size in sizes)
     return min(there, stage.windows_per_epoch or there)

@@ -112,7 +112,8 @@ def _recipe(
 
 def _scaler(study: Study) -> dict[str, Any]:
     """In which units, and at what step, the data came on which the recipe was found."""
-    dataset = data.load(study.evaluation.data, missing=study.evaluation.missing)
+    read = study.evaluation
+    dataset = data.load(read.data, missing=read.missing, reading=read.reading)
     return {
         "step": dataset.step,
         "variates": list(dataset.variates),

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from foredraft.data.reading import Missing, Reading
 from foredraft.errors import ConfigError
 from speculation import ContextPolicy, families
 from speculation import forecaster as protocols
@@ -30,7 +31,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Missing = Literal["refuse", "interpolate"]
 StageName = Literal["scratch", "pretrain", "finetune", "distill"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -70,7 +70,10 @@ class Stage(Settings):
     """name or path of the data set; or several, each with its weight in what is drawn; their rows
     are the same time apart"""
     missing: Missing = "refuse"
-    """what to do about missing cells: refuse the data, or interpolate linearly in time"""
+    """what to do about missing cells and rows: refuse the data, skip the windows that reach over
+    them, or fill them (interpolate linearly in time; seasonal from the seasons beside)"""
+    reading: Reading = Reading()
+    """how the files are to be read, where they do not tell it themselves"""
     judge: str | None = None
     """data set whose validation split judges an epoch; null for all that are learnt from"""
     epochs: Count = 10
@@ -252,7 +255,10 @@ class Evaluation(Settings):
     dtype: Literal["fp32", "bf16"] = "fp32"
     """of the weights while decoding"""
     missing: Missing = "refuse"
-    """what to do about missing cells: refuse the data, or interpolate linearly in time"""
+    """what to do about missing cells and rows: refuse the data, skip the windows that reach over
+    them, or fill them (interpolate linearly in time; seasonal from the seasons beside)"""
+    reading: Reading = Reading()
+    """how the files are to be read, where they do not tell it themselves"""
 
 
 def validated(kind: type[T], content: Any, *, source: str) -> T:

@@ -8,8 +8,9 @@ all of them are judged. `foredraft.judge.progression` climbs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -181,7 +182,12 @@ LADDERS: dict[str, Callable[[], Ladder]] = {"demo": demo, "etth1": etth1, "eia93
 
 
 def ladder_of(
-    name: str, *, target: str | None = None, windows: int | None = None, seed: int | None = None
+    name: str,
+    *,
+    target: str | None = None,
+    windows: int | None = None,
+    seed: int | None = None,
+    read: Mapping[str, Any] = MappingProxyType({}),
 ) -> Ladder:
     """The ladder of that name, with what is given instead of its own.
 
@@ -190,6 +196,7 @@ def ladder_of(
         target: a recipe's name, or the directory or key of a trained target.
         windows: that judge each rung.
         seed: of every training.
+        read: `missing` and `reading` of every stage and of the evaluation.
 
     Raises:
         ConfigError: there is no such ladder, or it cannot have what is given.
@@ -197,6 +204,9 @@ def ladder_of(
     content = named(LADDERS, name, what="ladder").model_dump(mode="json")
     given = {"target": target, "seed": seed}
     content |= {field: value for field, value in given.items() if value is not None}
+    content["evaluation"] |= read
+    for rung in content["rungs"]:
+        rung["stages"] = [stage | read for stage in rung["stages"]]
     if windows is not None:
         content["evaluation"]["windows"] = windows
     return validated(Ladder, content, source=f"ladder {name}")

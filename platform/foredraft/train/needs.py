@@ -62,7 +62,10 @@ def windows(dataset: data.Dataset, split: str, model: Architecture) -> data.Wind
 
 def _of_stage(stage: Stage, number: int) -> Datasets:
     try:
-        return {name: data.load(name, missing=stage.missing) for name in stage.sources}
+        return {
+            name: data.load(name, missing=stage.missing, reading=stage.reading)
+            for name in stage.sources
+        }
     except data.MissingCells as error:
         remedy = f"fill them with stages.{number}.missing=interpolate"
         raise data.MissingCells(error.what, remedy) from error

@@ -144,6 +144,8 @@ class Forecast(ReadsData, Common):
     """.csv or .parquet: time, variate, mean, and q10, q50, q90 where the rule samples"""
     horizon: Count | None = None
     """time steps; by default the study's"""
+    at: str | None = None
+    """time of the last row of the context; by default the data's last"""
     samples: Annotated[int, Field(ge=2, le=1_000_000)] = 100
     """forecasts drawn, where the rule samples"""
 
@@ -159,6 +161,7 @@ class Forecast(ReadsData, Common):
                 horizon=self.horizon,
                 missing=self.missing,
                 reading=self.reading,
+                at=self.at,
                 samples=self.samples,
                 seed=self.seed or 0,
                 progress=lambda done, total: status.update(f"forecast {done} of {total}"),

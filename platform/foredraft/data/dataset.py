@@ -45,7 +45,7 @@ from foredraft.data.registry import (
     locate,
     verified,
 )
-from foredraft.data.steps import instants
+from foredraft.data.steps import Step, gaps, infer, instants
 from foredraft.data.tables import (
     Table,
     first_missing,
@@ -130,12 +130,17 @@ class Dataset:
     """missing cells filled by interpolation"""
     folder: Path = field(repr=False)
     """where the parsed form is cached"""
+    filled_TC: np.ndarray | None = field(default=None, repr=False)
+    """bool, the cells that were missing; None where none was"""
 
     @property
-    def step(self) -> str | None:
-        """The commonest time between two rows, such as 'h' or '15min'; None without times."""
-        step: str | None = _rhythm(self.time)["frequency"]
-        return step
+    def step(self) -> Step | None:
+        """Between two rows; None without times, or where they keep none."""
+        return None if self.time is None else infer(self.time)
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """float64 [n, C], in the data's own units."""
+        return self.values_TC[first:end].astype(np.float64)
 
     def standardised(self) -> Tensor:
         """float32 [T, C], (values - mean) / deviation; computed once, then memory-mapped."""
@@ -420,14 +425,13 @@ def _range_name(rows: tuple[int, int]) -> str:
 
 
 def _rhythm(time: pd.DatetimeIndex | None) -> dict[str, Any]:
-    """First and last time, the commonest step, and how many steps are longer than it."""
+    """First and last time, the step, and how often rows are absent."""
     if time is None or len(time) < 2:
         return {"start": None, "end": None, "frequency": None, "gaps": None}
-    steps, counts = np.unique(np.diff(instants(time)), return_counts=True)
-    usual = pd.Timedelta(steps[counts.argmax()])
+    step = infer(time)
     return {
         "start": str(time[0]),
         "end": str(time[-1]),
-        "frequency": pd.tseries.frequencies.to_offset(usual).freqstr,
-        "gaps": int(counts[steps > steps[counts.argmax()]].sum()),
+        "frequency": step and step.name,
+        "gaps": None if step is None else len(gaps(time, step)),
     }

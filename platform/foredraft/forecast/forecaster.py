@@ -14,7 +14,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,46 +25,18 @@ from torch import Tensor
 from foredraft import data, files, train
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
+from foredraft.forecast.context import Context, Reads, context_of
 from foredraft.judge import evaluate
-from foredraft.settings.config import Count, Evaluation, Machine, Positive, Settings, validated
+from foredraft.settings.config import Evaluation, Machine, Settings, validated
 from foredraft.settings.rules import Rule
 from speculation import Acceptance, Plan, Speculation, checkpoint, speculate
 from speculation.forecaster import Forecaster
 from speculation.network import Network
 
 QUANTILES = (0.1, 0.5, 0.9)
-# Series drift, so a scaler is another one only where its unit is: kW for MW is a factor of 1000.
-UNIT_FACTOR = 30.0
 SAMPLES_AT_ONCE = 32
+AS_FOUND = data.Reading()
 Progress = Callable[[int, int], None]
-
-
-class Reads(Settings):
-    """In which steps and units the data came on which a recipe was found."""
-
-    patch: Count
-    context: Count
-    step: str | None
-    """time between two rows"""
-    variates: tuple[str, ...]
-    mean: tuple[float, ...]
-    """per variate, of the training split"""
-    deviation: tuple[Positive, ...]
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Reads:
-        for name in ("mean", "deviation"):
-            if len(getattr(self, name)) != len(self.variates):
-                raise ValueError(
-                    f"{name} has {len(getattr(self, name))} numbers for {len(self.variates)} "
-                    "variates: one for each"
-                )
-        return self
-
-    @property
-    def scaler(self) -> dict[str, tuple[float, float]]:
-        """Mean and deviation by variate."""
-        return dict(zip(self.variates, zip(self.mean, self.deviation, strict=True), strict=True))
 
 
 class _Place(Settings):
@@ -121,7 +93,9 @@ def write_forecast(
     *,
     out: Path,
     horizon: int | None = None,
-    missing: Literal["refuse", "interpolate"] = "refuse",
+    missing: data.Missing = "refuse",
+    reading: data.Reading = AS_FOUND,
+    at: str | None = None,
     samples: int = 100,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -137,33 +111,41 @@ def write_forecast(
         source: file or name of the data; its last rows are the context.
         out: .csv or .parquet.
         horizon: time steps; by default the study's.
-        missing: what to do about missing values.
+        missing: what to do about missing cells and rows.
+        reading: how the data are to be read, where they do not tell it themselves.
+        at: time of the last row of the context, of the data's zone where it names none; by default
+            the data's last.
         samples: forecasts drawn, where the rule samples.
         seed: of these.
         progress: told of forecasts done and wanted.
 
     Raises:
         ConfigError: the recipe or one of its models is missing or damaged, the horizon is below
-            1, or `out` is of no known kind, is the data itself or cannot be written.
-        DataError: the data cannot be read, is shorter than the context, or is of another time step
-            or unit than the recipe's.
+            1, no row is at that time, or `out` is of no known kind, is the data itself or cannot
+            be written.
+        DataError: the data cannot be read, or its context is too short, has holes, or is of
+            another time step or unit than the recipe's.
     """
     if horizon is not None and horizon < 1:
         raise ConfigError(f"horizon is {horizon}: at least 1 step can be forecast")
     chosen = read_recipe(recipe)
     _check_out(out, source)
-    dataset = data.load(source, missing=missing)
-    check_suits(dataset, chosen.reads, source=source)
+    dataset = data.load(source, missing=missing, reading=reading)
+    context = context_of(dataset, chosen.reads, source=source, at=at)
     train.use_threads(None)
     horizon = horizon or chosen.evaluation.horizon
     wanted = samples if chosen.acceptance.needs == "samples" else 1
-    runs, values_SHC = _forecasts(chosen, dataset, horizon, wanted, seed, progress)
-    _write(out, _tidy(values_SHC, dataset))
+    runs, values_SHC = _forecasts(chosen, context, horizon, wanted, seed, progress)
+    _write(out, _tidy(values_SHC, context))
     proposed = sum(run.proposed for run in runs)
     return {
         "out": str(out),
         "horizon": horizon,
-        "variates": len(dataset.variates),
+        "variates": len(context.variates),
+        "step": context.step and context.step.name,
+        "last": context.last and str(context.last),
+        "filled": context.filled,
+        "filled_rows": context.filled_rows,
         "samples": wanted,
         "acceptance_rate": sum(run.accepted for run in runs) / proposed if proposed else 0.0,
         "target_passes": sum(run.passes for run in runs),
@@ -238,42 +220,9 @@ def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> Network:
     return model
 
 
-def check_suits(dataset: data.Dataset, reads: Reads, *, source: str) -> None:
-    """Nothing, where the recipe may be used on the data.
-
-    Raises:
-        DataError: too few rows for a context; another time step, so that a patch is another
-            stretch of time; or a variate of the same name in another unit.
-    """
-    rows, context = len(dataset.values_TC), reads.context
-    if rows < context:
-        raise data.DataError(f"{source} has {rows} rows: the model reads a context of {context}")
-    if dataset.step and reads.step and dataset.step != reads.step:
-        raise data.DataError(
-            f"{source} has a row every {dataset.step}: the recipe's patch is {reads.patch} rows "
-            f"of {reads.step}; resample the data"
-        )
-    for index, name in enumerate(dataset.variates):
-        if name in reads.scaler:
-            values_T = dataset.values_TC[-context:, index]
-            _check_unit(values_T, reads.scaler[name], what=f"{source}: {name}")
-
-
-def _check_unit(values_T: np.ndarray, scaler: tuple[float, float], *, what: str) -> None:
-    mean, deviation = scaler
-    now_mean, now = float(values_T.mean(dtype=np.float64)), float(values_T.std(dtype=np.float64))
-    ratio = now / deviation
-    other_spread = now > 0 and not 1 / UNIT_FACTOR < ratio < UNIT_FACTOR
-    if other_spread or abs(now_mean - mean) > UNIT_FACTOR * max(deviation, now):
-        raise data.DataError(
-            f"{what} has mean {now_mean:.4g} and deviation {now:.4g}: the recipe's scaler has "
-            f"{mean:.4g} and {deviation:.4g}; give it in the same unit, or rename it"
-        )
-
-
 def _forecasts(
     recipe: Recipe,
-    dataset: data.Dataset,
+    context: Context,
     horizon: int,
     wanted: int,
     seed: int,
@@ -281,8 +230,8 @@ def _forecasts(
 ) -> tuple[list[Speculation], np.ndarray]:
     """The runs, and their forecasts [S, H, C] in the data's units."""
     target = recipe.target
-    values_TC = torch.from_numpy(dataset.values_TC[-target.config.context :].astype(np.float64))
-    mean_C, deviation_C = _scaler(values_TC, dataset.variates, recipe.reads)
+    values_TC = torch.from_numpy(context.values_TC)
+    mean_C, deviation_C = _scaler(values_TC, context.variates, recipe.reads)
     context_BTC = ((values_TC - mean_C) / deviation_C).float()[None].to(target.device)
     # The lookahead of a rule that adapts is one for a batch, at the costs of the recipe's own.
     at_once = recipe.evaluation.batch if recipe.acceptance.adapt else SAMPLES_AT_ONCE
@@ -322,17 +271,14 @@ def _scaler(values_TC: Tensor, variates: tuple[str, ...], reads: Reads) -> tuple
     return mean_C, deviation_C
 
 
-def _tidy(values_SHC: np.ndarray, dataset: data.Dataset) -> pd.DataFrame:
+def _tidy(values_SHC: np.ndarray, context: Context) -> pd.DataFrame:
     """One row per time step and variate; steps are numbered where the data has no time."""
     samples, horizon, variates = values_SHC.shape
-    steps: Any = range(1, horizon + 1)
-    if dataset.time is not None:
-        rhythm = pd.Series(dataset.time).diff().median()
-        steps = [dataset.time[-1] + step * rhythm for step in steps]
+    axis = context.axis(horizon)
     table = pd.DataFrame(
         {
-            "time": list(steps) * variates,
-            "variate": np.repeat(list(dataset.variates), horizon),
+            "time": axis.take(np.tile(np.arange(horizon), variates)),
+            "variate": np.repeat(list(context.variates), horizon),
             "mean": values_SHC.mean(0).T.ravel(),
         }
     )

@@ -115,7 +115,7 @@ def _scaler(study: Study) -> dict[str, Any]:
     read = study.evaluation
     dataset = data.load(read.data, missing=read.missing, reading=read.reading)
     return {
-        "step": dataset.step,
+        "step": dataset.step and dataset.step.name,
         "variates": list(dataset.variates),
         "mean": dataset.mean_C.tolist(),
         "deviation": dataset.deviation_C.tolist(),

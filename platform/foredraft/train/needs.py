@@ -83,8 +83,8 @@ def _refuse_mixed_steps(stage: Stage, sets: Datasets) -> None:
     """A patch is a day in one and a month in the other: no model can tell which."""
     timed = [(name, dataset.step) for name, dataset in sets.items() if dataset.step is not None]
     for (name, step), (other, another) in itertools.pairwise(timed):
-        if step != another:
+        if not step.alike(another):
             raise ConfigError(
-                f"data of stage {stage.name} mixes steps of time: {name} has {step}, {other} has "
-                f"{another}; give each its own stage"
+                f"data of stage {stage.name} mixes steps of time: {name} has {step.name}, {other} "
+                f"has {another.name}; give each its own stage"
             )

@@ -155,7 +155,7 @@ def test_a_stage_fills_holes_where_it_says_so_in_training_judging_and_examining(
 
 
 def test_missing_says_what_would_do() -> None:
-    with pytest.raises(ValueError, match="'refuse' or 'interpolate'"):
+    with pytest.raises(ValueError, match="'refuse', 'skip', 'interpolate' or 'seasonal'"):
         stage(missing="drop")
     assert stage().missing == Evaluation(data=DATA).missing == "refuse"
 

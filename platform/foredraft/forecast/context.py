@@ -165,15 +165,12 @@ def _step_of(
     if holes := gaps(time, step):
         absent, place = sum(hole.absent for hole in holes), first + holes[0].row
         raise data.MissingCells(
-            f"{source}: {absent} {_rows(absent)} of {step.name} absent from the context of "
-            f"{end - first}, the first before row {place + 1} ({dataset.time[place]})",
+            f"{source}: {absent} {'row is' if absent == 1 else 'rows are'} absent (a row every "
+            f"{step.name}) from the context of {reads.context}, the first before row {place + 1} "
+            f"({dataset.time[place]})",
             FILL,
         )
     return step
-
-
-def _rows(count: int) -> str:
-    return "row is" if count == 1 else "rows are"
 
 
 def _refuse_missing(

@@ -20,7 +20,6 @@ from foredraft.cli import main
 from foredraft.cli.common import flat, table
 from foredraft.cli.training import _changed
 from foredraft.errors import ConfigError
-from foredraft.settings.config import Stage
 from foredraft.settings.recipes import recipe
 
 DEMO = Path(__file__).parents[3] / "search_spaces" / "demo.yaml"
@@ -251,12 +250,6 @@ def test_an_acceptance_field_that_is_set_twice_is_refused(
 ) -> None:
     words = ("--acceptance", "rule=gaussian", "--acceptance", "rule=tolerance")
     assert "rule is set twice" in refusal(capsys, "evaluate", *PAIR, *words)
-
-
-@pytest.mark.skipif("missing" not in Stage.model_fields, reason="stages have no `missing` yet")
-def test_missing_cells_are_filled_in_every_stage_when_asked() -> None:
-    training = _changed(recipe("demo"), (), seed=None, missing="interpolate")
-    assert {stage.model_dump()["missing"] for stage in training.stages} == {"interpolate"}
 
 
 def test_a_fault_of_ours_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

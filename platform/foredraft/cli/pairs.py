@@ -9,7 +9,7 @@ from foredraft import bank, train
 from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
-from foredraft.judge import evaluate, timing
+from foredraft.judge import evaluate, timing, yardstick
 from foredraft.settings.config import Count, Evaluation, Machine, Positive, validated
 from speculation import ContextPolicy, checkpoint
 
@@ -44,6 +44,9 @@ class Evaluate(ReadsData, Common):
     """fields of the acceptance rule, each field=value; by default rule=tolerance mse_tol=0.01"""
     pairs: Count = 20
     """timed pairs of target alone and speculation"""
+    season: Count | None = None
+    """rows that seasonal naive repeats; by default a day of hours, a week of days, a year of
+    months"""
 
     def run(self) -> Result:
         """The metrics of the pair, and of each model alone."""
@@ -61,6 +64,7 @@ class Evaluate(ReadsData, Common):
             dtype=self.dtype,
             missing=self.missing,
             reading=self.reading,
+            season=self.season,
         )
         train.use_threads(None)
         device = train.device_of(Machine())
@@ -73,6 +77,7 @@ class Evaluate(ReadsData, Common):
             for reference, kind in _kinds(self.target, self.draft)
         )
         windows = evaluate.draw_windows(evaluation, target.config)
+        season = yardstick.season_of(evaluation, target.config)
         with STDERR.status("forecasting"):
             alone, by_draft = (
                 evaluate.forecast_alone(model, windows, evaluation=evaluation)
@@ -96,6 +101,7 @@ class Evaluate(ReadsData, Common):
             "windows": len(windows.truth_WHC),
             "target": evaluate.accuracy(alone, windows.truth_WHC)._asdict(),
             "draft": evaluate.accuracy(by_draft, windows.truth_WHC)._asdict(),
+            "seasonal_naive": yardstick.seasonal_naive(windows, season=season)._asdict(),
         }
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from foredraft import bank, files, provenance, train
-from foredraft.judge import evaluate, timing
+from foredraft.judge import evaluate, timing, yardstick
 from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
@@ -62,7 +62,7 @@ def climb(
     device = train.device_of(machine)
     target = evaluate.ready(checkpoint.load(target_path), ladder.evaluation, device)
     judged = [_judged(target, e) for e in _evaluations(ladder.evaluation, target.config)]
-    rows = [_target_row(target, target_path, judged)]
+    rows = [_target_row(target, target_path, judged), _naive_row(target, judged)]
     for rung, path in zip(ladder.rungs, paths, strict=True):
         say(f"judging {rung.name}")
         draft = evaluate.ready(checkpoint.load(path), ladder.evaluation, device)
@@ -165,6 +165,29 @@ def _judged(target: Forecaster, evaluation: Evaluation) -> Judged:
 def _target_row(target: Forecaster, path: Path, judged: list[Judged]) -> Row:
     errors = [evaluate.accuracy(part.alone_WHC, part.windows.truth_WHC) for part in judged]
     return {"rung": "target", "way": "target", **_model(target, path), **_errors(judged, errors)}
+
+
+def _naive_row(target: Forecaster, judged: list[Judged]) -> Row:
+    """What it costs nothing to say, on the same windows."""
+    errors = [
+        yardstick.seasonal_naive(
+            part.windows, season=yardstick.season_of(part.evaluation, target.config)
+        )
+        for part in judged
+    ]
+    told = [evaluate.Accuracy(error.mse, error.mae) for error in errors]
+    return {
+        "rung": f"season {errors[-1].season}",
+        "way": "seasonal naive",
+        "key": "",
+        "parameters": 0,
+        **_errors(judged, told),
+        "mse_ratio": errors[-1].mse / evaluate.accuracy(*_far(judged)).mse,
+    }
+
+
+def _far(judged: list[Judged]) -> tuple[torch.Tensor, torch.Tensor]:
+    return judged[-1].alone_WHC, judged[-1].windows.truth_WHC
 
 
 def _rung_rows(

@@ -40,9 +40,10 @@ READING = (
     "Every rung is a draft, trained one step better than the one above it. Left: how much of what "
     "it proposes the target accepts, under the strict rule (filled) and under the lenient one of "
     "the original study (hollow), which says little about quality. Middle: the error of the draft "
-    "alone and of speculation; the dashed line is the target alone. Right: speed over the target "
-    "alone, which is the dashed line at 1×. A draft that is left of the line in the middle and "
-    "right of it at the right, all by itself, makes its target superfluous on this data."
+    "alone and of speculation; the dashed line is the target alone, the dotted one seasonal naive. "
+    "Right: speed over the target alone, which is the dashed line at 1×. A draft that is left of "
+    "the dashed line in the middle and right of it at the right, all by itself, makes its target "
+    "superfluous on this data."
 )
 
 Content = dict[str, Any]
@@ -50,13 +51,13 @@ Content = dict[str, Any]
 
 
 class LadderRow(Sizes):
-    """One row of ladder.json: the target, or a rung with the target or without it."""
+    """One row of ladder.json: the target, seasonal naive, or a rung with the target or without."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     rung: str
     way: str
-    """target, speculation or draft alone"""
+    """target, seasonal naive, speculation or draft alone"""
     key: str
     parameters: int
     near_horizon: int
@@ -97,6 +98,8 @@ class LadderInfo(NamedTuple):
     steps: tuple[Step, ...]
     target_error: float
     horizon: int
+    naive_error: float | None = None
+    """of seasonal naive; None for a ladder of before it was measured"""
 
 
 def read_ladder(directory: Path) -> Content:
@@ -109,7 +112,7 @@ def read_ladder(directory: Path) -> Content:
 
 
 def rows_of(content: Content) -> list[LadderRow]:
-    """The rows of a ladder: first the target's, then two of each rung.
+    """The rows of a ladder: the target's, seasonal naive's, then two of each rung.
 
     Raises:
         ConfigError: they are not what a climb leaves.
@@ -125,7 +128,9 @@ def rows_of(content: Content) -> list[LadderRow]:
 def ladder_info(rows: Sequence[LadderRow]) -> LadderInfo:
     """The rungs in order, each from its two rows."""
     target = rows[0]
-    pairs = zip(rows[1::2], rows[2::2], strict=True)
+    by_way = {way: [row for row in rows if row.way == way] for way in {row.way for row in rows}}
+    pairs = zip(by_way["speculation"], by_way["draft alone"], strict=True)
+    naive = [row.far_mse for row in by_way.get("seasonal naive", [])]
     return LadderInfo(
         steps=tuple(
             Step(
@@ -142,6 +147,7 @@ def ladder_info(rows: Sequence[LadderRow]) -> LadderInfo:
             for together, alone in pairs
         ),
         target_error=target.far_mse,
+        naive_error=naive[0] if naive else None,
         horizon=target.far_horizon,
     )
 
@@ -150,8 +156,9 @@ def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
     """What the ladder says: how far the rungs lead, whether it pays, whether a target is needed."""
     first, best = info.steps[0], max(info.steps, key=lambda step: step.strict)
     sentences = [
+        *_naive_sentences(info),
         f"Strict acceptance rises from {percent(first.strict)} ({first.name}) to "
-        f"{percent(best.strict)} ({best.name})."
+        f"{percent(best.strict)} ({best.name}).",
     ]
     proven = [step for step in info.steps if step.low > 1]
     fastest = max(proven or info.steps, key=lambda step: step.speed)
@@ -176,6 +183,16 @@ def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
             "No draft alone is both as accurate as the target and faster: it earns its cost."
         )
     return tuple(sentences)
+
+
+def _naive_sentences(info: LadderInfo) -> list[str]:
+    """Whether the target is worth its seconds at all."""
+    if info.naive_error is None or info.target_error < info.naive_error:
+        return []
+    return [
+        f"The target alone (mse {number(info.target_error)}) is no better than seasonal naive "
+        f"({number(info.naive_error)}), which costs nothing: train a better target first."
+    ]
 
 
 def _interval(step: Step) -> str:
@@ -210,6 +227,9 @@ def ladder_figure(info: LadderInfo) -> go.Figure:
     }
     for column, place in ((2, info.target_error), (3, 1.0)):
         figure.add_vline(x=place, line={"color": GREY, "dash": "dash", "width": 1.5}, col=column)
+    if info.naive_error is not None:
+        line = {"color": GREY, "dash": "dot", "width": 1.5}
+        figure.add_vline(x=info.naive_error, line=line, col=2)
     return _dress(figure, rungs=len(steps))
 
 
@@ -259,7 +279,7 @@ def _dress(figure: go.Figure, *, rungs: int) -> go.Figure:
 
 
 def ladder_table(rows: Sequence[LadderRow]) -> Table:
-    """Every row: the target, then each rung with it and without it."""
+    """Every row: the target, seasonal naive, then each rung with the target and without it."""
     near, far = rows[0].near_horizon, rows[0].far_horizon
     columns = ("rung", "way", "architecture", "parameters")
     numbers = (
@@ -278,14 +298,15 @@ def ladder_table(rows: Sequence[LadderRow]) -> Table:
 
 
 def _table_row(row: LadderRow) -> tuple[str, ...]:
-    architecture = " / ".join(map(str, (row.d_model, row.n_heads, row.d_ff, row.n_layers)))
+    sizes = (row.d_model, row.n_heads, row.d_ff, row.n_layers)
+    architecture = " / ".join(map(str, sizes)) if any(sizes) else "–"
     if row.patches_out and row.patches_out > 1:
         architecture += f" ×{row.patches_out}"
     return (
         row.rung,
         row.way,
         architecture,
-        quantity(row.parameters),
+        quantity(row.parameters) if row.parameters else "–",
         *(number(e, digits=4) for e in (row.near_mse, row.near_mae, row.far_mse, row.far_mae)),
         percent(row.acceptance_lenient),
         percent(row.acceptance_strict),

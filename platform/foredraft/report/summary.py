@@ -13,7 +13,7 @@ from foredraft.report.look import scale_text
 from foredraft.report.tables import interval_text, number, percent, plural
 from foredraft.search import record
 from foredraft.search.record import Record
-from foredraft.search.references import References
+from foredraft.search.references import References, TargetAlone
 from foredraft.search.trial import Trial
 
 
@@ -45,6 +45,7 @@ def summary_info(study: Record) -> Summary:
         num_drafts=len(keys),
         reading=tuple(
             _best_sentences(dots, best)
+            + (_naive_sentences(references.target) if references else [])
             + _failure_sentences(ended)
             + (_policy_sentences(references) if references else [])
             + _alone_sentences(draft_marks(references), best, study.study.budget)
@@ -77,6 +78,18 @@ def _best_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
         f"{percent(statistics.median(off))} in the median."
     )
     return sentences
+
+
+def _naive_sentences(target: TargetAlone) -> list[str]:
+    """Whether the target is worth its seconds at all."""
+    naive = target.naive
+    if naive is None or target.mse < naive.mse:
+        return []
+    return [
+        f"The target alone (mse {number(target.mse)}) is no better than seasonal naive "
+        f"({number(naive.mse)}, season {naive.season}), which costs nothing: train a better target "
+        "before a faster one."
+    ]
 
 
 def _failure_sentences(ended: Sequence[Trial]) -> list[str]:

@@ -173,7 +173,7 @@ def _setting_place(name: str) -> tuple[int, str]:
 
 
 def drafts_table(references: References) -> Table:
-    """The target and every trained draft, each forecasting alone."""
+    """The target, seasonal naive and every trained draft, each forecasting alone."""
     target = references.target
     several = len(target.policies) > 1
     errors = target.policies if several else {"": target}
@@ -188,6 +188,16 @@ def drafts_table(references: References) -> Table:
         )
         for policy, own in errors.items()
     ]
+    if naive := target.naive:
+        ratio = naive.mse / target.mse
+        rows.append(
+            (
+                f"seasonal naive, season {naive.season}",
+                *("–", "–"),
+                *(number(naive.mse, digits=4), number(naive.mae, digits=4), number(ratio)),
+                *("–", ""),
+            )
+        )
     rows += [
         (
             f"draft {number(draft.scale, digits=2)}" + (f", {draft.policy}" if several else ""),

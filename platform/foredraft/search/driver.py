@@ -27,7 +27,7 @@ from foredraft import bank, data, files, provenance, redaction
 from foredraft.bank import claims
 from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
-from foredraft.judge import evaluate
+from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator, Job
 from foredraft.search.machines import (
@@ -116,7 +116,7 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         target = _obtain_target(study, target_training, storage, console)
         _check_drafts(study, target, storage)
         alone = _alone(study, target)
-        console.print(f"target {target.key}: mse {alone.mse:.4f} alone")
+        console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
         optuna_study = open_record(study, directory)
         begun = _record(study, optuna_study, alone)
         # A report is to show the target beside the trials while they run.
@@ -134,7 +134,15 @@ def _alone(study: Study, target: bank.Model) -> Target:
     arguments = (study.evaluation, target.path, study.machine)
     work = submit(judging.open_baseline, *arguments, machine=study.machine)
     accuracy: evaluate.Accuracy = ray.get(work).accuracy
-    return results.target_alone(target, accuracy)
+    season = yardstick.season_of(study.evaluation, target.config)
+    windows = evaluate.draw_windows(study.evaluation, target.config)
+    naive = yardstick.seasonal_naive(windows, season=season)
+    return results.target_alone(target, accuracy, naive)
+
+
+def _beside_naive(alone: Target) -> str:
+    naive = alone.naive
+    return f", seasonal naive {naive.mse:.4f} (season {naive.season})" if naive else ""
 
 
 def _record(study: Study, optuna_study: optuna.Study, target: Target | None) -> Record:

@@ -16,6 +16,13 @@ from speculation import ContextPolicy, cost
 CEILING_POINTS = 21
 
 
+class Naive(Errors):
+    """Seasonal naive on the study's windows: what a forecast is worth that costs nothing."""
+
+    season: int
+    """rows that it repeats"""
+
+
 class Target(Sizes):
     """The target alone, under the study's own context policy."""
 
@@ -25,6 +32,8 @@ class Target(Sizes):
     """time steps of a patch"""
     mse: float
     mae: float
+    naive: Naive | None = None
+    """None for a study of before it was measured"""
 
 
 class TargetAlone(Target):

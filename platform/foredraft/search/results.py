@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from foredraft import bank, data, files
-from foredraft.judge import evaluate
+from foredraft.judge import evaluate, yardstick
 from foredraft.search.confirm import evaluation_of
 from foredraft.search.record import CHOICE, KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
-from foredraft.search.references import Judged, Target, one_per_draft_and_policy
+from foredraft.search.references import Judged, Naive, Target, one_per_draft_and_policy
 from foredraft.search.trial import Measured, Sizes
 from foredraft.settings.study import Study
 
@@ -56,8 +56,8 @@ def write_references(record: Record, directory: Path) -> None:
     write_json(directory / REFERENCES_FILE, content)
 
 
-def target_alone(target: bank.Model, accuracy: evaluate.Accuracy) -> Target:
-    """The target and its errors, as a record knows it."""
+def target_alone(target: bank.Model, accuracy: evaluate.Accuracy, naive: yardstick.Naive) -> Target:
+    """The target and its errors beside seasonal naive's, as a record knows it."""
     return Target(
         **Sizes.of(target.config).model_dump(),
         key=target.key,
@@ -65,6 +65,7 @@ def target_alone(target: bank.Model, accuracy: evaluate.Accuracy) -> Target:
         patch=target.config.patch,
         mse=accuracy.mse,
         mae=accuracy.mae,
+        naive=Naive(**naive._asdict()),
     )
 
 

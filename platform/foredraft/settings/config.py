@@ -259,6 +259,9 @@ class Evaluation(Settings):
     them, or fill them (interpolate linearly in time; seasonal from the seasons beside)"""
     reading: Reading = Reading()
     """how the files are to be read, where they do not tell it themselves"""
+    season: Count | None = None
+    """rows after which the like is expected again, for seasonal naive; null for the step's own: a
+    day of hours, a week of days, a year of months"""
 
 
 def validated(kind: type[T], content: Any, *, source: str) -> T:

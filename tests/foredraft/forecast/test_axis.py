@@ -26,8 +26,8 @@ from foredraft.cli import main
 from foredraft.errors import ConfigError
 from foredraft.forecast import forecaster
 from foredraft.forecast.context import Reads, context_of
-from speculation import Tolerance
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import Tolerance, checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=1)
 ROWS = 60

@@ -6,6 +6,7 @@ A study that runs or was stopped is told as far as it has come; like is compared
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from foredraft.errors import ConfigError
 from foredraft.report import axes, curves, dots, page, study_report, summary, tables
 from foredraft.report.study_files import read_study_files
 from foredraft.search.record import TRIAL, Record
-from foredraft.search.references import Target
+from foredraft.search.references import Naive, Target
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Draft, Trial
 from foredraft.settings.config import validated
@@ -637,6 +638,33 @@ def test_a_file_that_was_left_half_written_is_named(study_dir: Path, name: str) 
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(("naive_mse", "named"), [(0.1, True), (9.0, False)])
+def test_a_target_that_loses_to_seasonal_naive_is_named_in_the_first_paragraph(
+    joint: Record, naive_mse: float, named: bool
+) -> None:
+    naive = Naive(mse=naive_mse, mae=0.3, season=24)
+    record = replace(joint, target=TARGET.model_copy(update={"naive": naive}))
+    told = [line for line in summary.summary_info(record).reading if "seasonal naive" in line]
+    assert len(told) == named
+    if named:
+        assert "0.1" in told[0]
+        assert "season 24" in told[0]
+        assert "train a better target" in told[0]
+    assert record.references
+    rows = {row[0]: row[3:5] for row in tables.drafts_table(record.references).rows}
+    assert rows["seasonal naive, season 24"] == (f"{naive_mse:.4f}", "0.3000")
+
+
+def test_a_study_of_before_seasonal_naive_was_measured_has_a_report_without_it(
+    joint: Record,
+) -> None:
+    assert joint.target
+    assert joint.target.naive is None
+    assert not any("naive" in line for line in summary.summary_info(joint).reading)
+    assert joint.references
+    assert not any("naive" in row[0] for row in tables.drafts_table(joint.references).rows)
+
+
 def test_two_ladders_are_two_figures() -> None:
     row = dict.fromkeys(("near_mse", "near_mae", "far_mse", "far_mae", "speedup"), 0.5) | {
         **dict.fromkeys(("key", "rung", "way"), "target"),
@@ -645,7 +673,8 @@ def test_two_ladders_are_two_figures() -> None:
         **{"acceptance_strict": 0.5, "acceptance_lenient": 0.9},
         **{"speedup_low": 0.4, "speedup_high": 0.6},
     }
-    ladders = [{"ladder": {"name": name}, "rows": [row] * 3} for name in ("a", "b")]
+    rows = [row | {"way": way} for way in ("target", "speculation", "draft alone")]
+    ladders = [{"ladder": {"name": name}, "rows": rows} for name in ("a", "b")]
     html = "".join(study_report.all_ladder_sections(ladders))
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids)) == 2

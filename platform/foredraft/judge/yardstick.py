@@ -1,0 +1,63 @@
+"""Seasonal naive: the forecast that costs nothing, beside which every error is to be read.
+
+    season = season_of(evaluation, target.config)
+    naive = seasonal_naive(windows, season=season)            Naive(season=24, mse=.51, mae=.47)
+
+It says again what was observed one season before (Hyndman and Athanasopoulos, "Forecasting:
+principles and practice", 3rd edition, 5.2). A target that errs more is not worth its seconds,
+however fast a draft makes it.
+
+Shapes: W windows, T time steps of a context, H time steps of a horizon, C variates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foredraft import data
+from foredraft.judge import evaluate
+from foredraft.settings.config import Evaluation
+from speculation.forecaster import Architecture
+
+
+class Naive(NamedTuple):
+    """Errors of seasonal naive on the windows of an evaluation, standardised as every error is."""
+
+    season: int
+    """rows; 1 says the last row again"""
+    mse: float
+    mae: float
+
+
+def season_of(evaluation: Evaluation, config: Architecture) -> int:
+    """Rows of the season that is repeated: as given, else by the data's step (hours: a day).
+
+    1 where the data have no step, or the context is shorter than their season.
+
+    Raises:
+        DataError: the data cannot be read, or the season that is given is longer than the context.
+    """
+    if evaluation.season is not None:
+        if evaluation.season > config.context:
+            raise data.DataError(
+                f"season is {evaluation.season} rows: the context has {config.context}, and no "
+                "more is known; give a shorter one"
+            )
+        return evaluation.season
+    dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
+    season = dataset.step.season if dataset.step else 1
+    return season if season <= config.context else 1
+
+
+def seasonal_naive(windows: evaluate.EvaluationWindows, *, season: int) -> Naive:
+    """The errors of repeating the context's last season over the horizon."""
+    forecast_WHC = repeated(windows.context_WTC, horizon=windows.truth_WHC.shape[1], season=season)
+    return Naive(season, *evaluate.accuracy(forecast_WHC, windows.truth_WHC))
+
+
+def repeated(context_WTC: Tensor, *, horizon: int, season: int) -> Tensor:
+    """The last season over and over, [W, H, C]."""
+    return context_WTC[:, -season:][:, torch.arange(horizon) % season]

@@ -6,6 +6,7 @@ from foredraft.data.dataset import (
     DataError,
     Dataset,
     MissingCells,
+    Reading,
     Windows,
     catalogue,
     check,

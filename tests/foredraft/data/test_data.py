@@ -28,6 +28,7 @@ from foredraft.data import (
     generators,
     load,
     registry,
+    store,
 )
 
 # As it is before the tests move house.
@@ -215,7 +216,7 @@ def test_a_full_disk_says_what_to_set(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dataset.np, "save", full)
+    monkeypatch.setattr(store.np, "save", full)
     message = complaint(csv(tmp_path / "ours.csv", frame()))
     assert "No space left" in message
     assert "XDG_CACHE_HOME" in message
@@ -254,7 +255,7 @@ def test_chunks_do_not_change_scale_or_values(tmp_path, monkeypatch):
     whole = load(source)
     whole_TC = whole.standardised().clone()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    monkeypatch.setattr(dataset, "CHUNK_CELLS", 30)
+    monkeypatch.setattr(store, "CHUNK_CELLS", 30)
     chunked = load(source)
     np.testing.assert_allclose(chunked.mean_C, whole.mean_C, rtol=1e-12)
     np.testing.assert_allclose(chunked.deviation_C, whole.deviation_C, rtol=1e-12)

@@ -104,6 +104,8 @@ def _stage_facts(stage: Stage, sets: train.Datasets) -> dict[str, Any]:
     return {
         **stage.model_dump(mode="json", exclude={"data", "judge"}, exclude_defaults=True),
         "data": [dataset.digest for dataset in sets.values()],
+        # Filled cells count neither as truth nor in the scale; they did before this was said here.
+        **({"filled": "untold"} if any(dataset.filled for dataset in sets.values()) else {}),
         # A file of a benchmark's name and size has the published split, any other has not.
         "splits": [dataset.splits for dataset in sets.values()],
         "weights": list(stage.sources.values()),

@@ -99,8 +99,8 @@ class Evaluate(ReadsData, Common):
             **row._asdict(),
             **measured._asdict(),
             "windows": len(windows.truth_WHC),
-            "target": evaluate.accuracy(alone, windows.truth_WHC)._asdict(),
-            "draft": evaluate.accuracy(by_draft, windows.truth_WHC)._asdict(),
+            "target": windows.errors_of(alone)._asdict(),
+            "draft": windows.errors_of(by_draft)._asdict(),
             "seasonal_naive": yardstick.seasonal_naive(windows, season=season)._asdict(),
         }
 

@@ -1,25 +1,16 @@
 """Data sets by name or by path: parsed once, then memory-mapped, scaled and cut into windows."""
 
-from foredraft.data.dataset import (
-    DATASETS,
-    VERSION,
-    DataError,
-    Dataset,
-    MissingCells,
-    Reading,
-    Windows,
-    catalogue,
-    check,
-    data_folder,
-    describe,
-    fetch,
-    load,
-)
+from foredraft.data.dataset import Contexts, Dataset
+from foredraft.data.errors import DataError, MissingCells
+from foredraft.data.loading import VERSION, check, load
 from foredraft.data.reading import Missing, Reading
+from foredraft.data.registry import DATASETS, catalogue, data_folder, describe, fetch
+from foredraft.data.windows import Windows
 
 __all__ = [
     "DATASETS",
     "VERSION",
+    "Contexts",
     "DataError",
     "Dataset",
     "Missing",

@@ -62,26 +62,6 @@ def _of_names(rest: pd.DataFrame, names: Sequence[str], *, label: str) -> pd.Dat
     return rest[list(names)]
 
 
-def refuse_long(frame: pd.DataFrame, *, label: str) -> None:
-    """Nothing; raises where rows are those of several series one below the other."""
-    names = [str(name) for name in frame.columns]
-    if len(names) < 3:
-        return
-    lower = [name.strip().lower() for name in names[:2]]
-    told = {"unique_id", "item_id"} & set(lower) and {"ds", "timestamp", "date"} & set(lower)
-    for series, time in ((0, 1), (1, 0)):
-        rows, when = frame.iloc[:, series], frame.iloc[:, time]
-        shaped = not types.is_numeric_dtype(rows) and not _is_dated(rows) and _is_dated(when)
-        if told:
-            shaped = lower[series].endswith("_id")
-        if shaped and rows.duplicated().any() and when.duplicated().any():
-            raise DataError(
-                f"{label} is in long format, column {names[series]!r} naming the series of a row; "
-                f"write one column per series: frame.pivot(index={names[time]!r}, "
-                f"columns={names[series]!r}, values={names[2]!r})"
-            )
-
-
 def _known(name: str, frame: pd.DataFrame, *, option_name: str, label: str) -> None:
     if name in frame.columns:
         return
@@ -97,7 +77,9 @@ def _with_time(
     frame: pd.DataFrame, *, reading: Reading, label: str
 ) -> tuple[pd.DatetimeIndex | None, pd.DataFrame]:
     if reading.time == NO_TIME or frame.columns.empty:
-        return None, frame
+        # Rows as they come, whatever their times say.
+        dated = not frame.columns.empty and is_dated(frame.iloc[:, 0])
+        return None, frame.iloc[:, 1:] if dated else frame
     if reading.time is not None:
         _known(reading.time, frame, option_name="time", label=label)
         time = _stamps(frame[reading.time], reading=reading, label=label)
@@ -223,14 +205,14 @@ def _refuse_no_variate(column: pd.Series, *, first: bool, label: str) -> None:
         if first and re.fullmatch(r"index|level_\d|unnamed: 0", name.lower()) and _whole(column):
             raise DataError(f"{label}: column {name!r} is an index without a name; {leave}")
         return
-    if _is_dated(column):
+    if is_dated(column):
         raise DataError(
             f"{label}: column {name!r} holds times (such as {column.dropna().iloc[0]!s}); only one "
             f"column may: take it as the time with {option('time', name)}, or {leave}"
         )
 
 
-def _is_dated(column: pd.Series) -> bool:
+def is_dated(column: pd.Series) -> bool:
     """Whether a column holds dates, by its type or by the look of its first cell."""
     if types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
         return True

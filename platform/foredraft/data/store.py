@@ -5,14 +5,13 @@
         keep(table, folder=folder)
     table = kept(folder)
 
-Shapes: T rows (time steps), C variates.
+Shapes: T rows (time steps), C variates, S series of a panel, one below the other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import warnings
 from collections.abc import Iterator
@@ -23,22 +22,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from foredraft.data.errors import DataError
+from foredraft.data.long import Series
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import cache_folder
-from foredraft.data.tables import DataError, Table
-from foredraft.files import atomic_directory, atomic_file, atomic_write
+from foredraft.data.steps import Step, instants
+from foredraft.data.tables import Table
+from foredraft.files import atomic_directory, atomic_write
 
 LAYOUT = 3
 """Of the files of a folder. Raise it when they are laid out or filled otherwise; models, whose keys
 hold `foredraft.data.VERSION`, do not depend on it."""
-CHUNK_CELLS = 2**22  # 16 MiB of float32 at a time where a whole data set is passed over
 
 
 def folder_of(digest: str, kind: str, *, missing: Missing, reading: Reading, version: int) -> Path:
     """Where the parsed form of a file is kept: another one for each way of reading it."""
-    said = reading.model_dump_json(exclude_defaults=True)
-    how = "" if said == "{}" else "-" + hashlib.sha256(said.encode()).hexdigest()[:8]
-    return parsed(f"{digest[:16]}-{kind}-{missing}{how}-{version}")
+    return parsed(f"{digest[:16]}-{kind}-{missing}{way(reading)}-{version}")
 
 
 def parsed(key: str) -> Path:
@@ -46,23 +45,72 @@ def parsed(key: str) -> Path:
     return cache_folder() / "parsed" / f"{key}.{LAYOUT}"
 
 
+def way(reading: Reading) -> str:
+    """What tells this way of reading from others; empty where nothing was said."""
+    said = reading.model_dump_json(exclude_defaults=True)
+    return "" if said == "{}" else "-" + hashlib.sha256(said.encode()).hexdigest()[:8]
+
+
 def keep(table: Table, *, folder: Path) -> None:
-    """Nothing; writes the parsed table to the cache, whole or not at all."""
+    """Nothing; writes the settled table to the cache, whole or not at all."""
+    time, bounds = table.time, [(one.first, one.end) for one in table.series]
+    arrays = {
+        "values": table.values_TC.astype(np.float32, order="C", copy=False),
+        "time": None if time is None else instants(time),
+        "level": table.level_C if table.level_C is not None and table.level_C.any() else None,
+        "filled": table.filled_TC,
+        "hole": _hole_T(table),
+        "bounds": np.array(bounds) if bounds else None,
+    }
+    meta = {
+        "variates": table.variates,
+        "step": None if table.step is None else table.step.name,
+        "zone": None if time is None or time.tz is None else str(time.tz),
+        "filled": table.filled,
+        "absent": table.absent,
+    }
     with writing(folder), atomic_directory(folder) as part:
-        np.save(part / "values.npy", table.values_TC.astype(np.float32, order="C", copy=False))
-        if table.time is not None:
-            np.save(part / "time.npy", table.time.to_numpy())
-        meta = {"variates": table.variates, "filled": table.filled}
+        for name, array in arrays.items():
+            if array is not None:
+                np.save(part / f"{name}.npy", array)
         atomic_write(part / "meta.json", json.dumps(meta))
+
+
+def _hole_T(table: Table) -> np.ndarray | None:
+    """Rows of which a cell is missing still; None where there are none."""
+    if table.filled_TC is not None:
+        return None
+    hole_T = np.isnan(table.values_TC).any(axis=1)
+    return hole_T if hole_T.any() else None
 
 
 def kept(folder: Path) -> Table:
     """The table that `keep` wrote, its values memory-mapped read-only."""
     meta = json.loads((folder / "meta.json").read_text())
-    stamps = folder / "time.npy"
-    time = pd.DatetimeIndex(np.load(stamps)) if stamps.is_file() else None
-    values_TC = np.load(folder / "values.npy", mmap_mode="r")
-    return Table(values_TC, tuple(meta["variates"]), time, meta["filled"])
+    level_C, bounds, stamps = (array(folder, name) for name in ("level", "bounds", "time"))
+    time = None if stamps is None else pd.DatetimeIndex(stamps)
+    if time is not None and meta["zone"] is not None:
+        time = time.tz_localize("UTC").tz_convert(meta["zone"])
+    names = tuple(meta["variates"])
+    values_TC = array(folder, "values")
+    assert values_TC is not None
+    return Table(
+        values_TC=values_TC,
+        variates=names,
+        time=time,
+        step=None if meta["step"] is None else Step(meta["step"]),
+        level_C=None if level_C is None else np.array(level_C),
+        filled=meta["filled"],
+        filled_TC=array(folder, "filled"),
+        absent=meta["absent"],
+        series=() if bounds is None else tuple(map(Series, names, *bounds.T.tolist())),
+    )
+
+
+def array(folder: Path, name: str) -> np.ndarray | None:
+    """An array of the folder, memory-mapped read-only; None where it holds none of that name."""
+    path = folder / f"{name}.npy"
+    return np.load(path, mmap_mode="r") if path.is_file() else None
 
 
 @contextlib.contextmanager
@@ -77,58 +125,10 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def moments(
-    values_TC: np.ndarray, *, rows: tuple[int, int], folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population deviation of those rows, kept beside the values once computed."""
-    path = folder / f"moments-{range_name(rows)}.npy"
-    if not path.is_file():
-        chunks = list(chunks_of(values_TC, *rows))
-        count = rows[1] - rows[0]
-        mean_C = sum(values_TC[c].sum(axis=0, dtype=np.float64) for c in chunks) / count
-        square_C = sum(((values_TC[c] - mean_C) ** 2).sum(axis=0) for c in chunks) / count
-        low_C = np.min([values_TC[c].min(axis=0) for c in chunks], axis=0)
-        high_C = np.max([values_TC[c].max(axis=0) for c in chunks], axis=0)
-        # Not by deviation == 0: the mean of equal numbers may differ from them in the last bit.
-        deviation_C = np.where(low_C == high_C, 1.0, np.sqrt(square_C))
-        buffer = io.BytesIO()
-        np.save(buffer, np.stack([mean_C, deviation_C]))
-        with writing(folder):
-            atomic_write(path, buffer.getvalue())
-    mean_C, deviation_C = np.load(path)
-    return mean_C, deviation_C
-
-
-def standardise(
-    values_TC: np.ndarray, *, mean_C: np.ndarray, deviation_C: np.ndarray, path: Path
-) -> None:
-    """Nothing; writes (values - mean) / deviation as float32."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": values_TC.shape}
-    # Not through a writable map: on a full disk that ends in a bus error.
-    with writing(path.parent), atomic_file(path) as file:
-        np.lib.format.write_array_header_2_0(file, header)
-        for rows in chunks_of(values_TC, 0, len(values_TC)):
-            scaled_TC = (values_TC[rows] - mean_C) / deviation_C
-            file.write(scaled_TC.astype("<f4").tobytes())
-
-
-def mapped(path: Path) -> Tensor:
-    """The array of a .npy file as a tensor that is mapped, and not to be written to."""
-    values = np.load(path, mmap_mode="r")
+def mapped(values: np.ndarray) -> Tensor:
+    """A memory-mapped array as a tensor that is not to be written to."""
     with warnings.catch_warnings():
         # torch has no read-only tensors and warns. A private, writable map would be quieter,
         # but Linux refuses one that is larger than memory.
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(values)
-
-
-def chunks_of(values_TC: np.ndarray, first: int, end: int) -> Iterator[slice]:
-    """The rows from `first` to `end` in slices of about `CHUNK_CELLS`."""
-    step = max(1, CHUNK_CELLS // values_TC.shape[1])
-    for start in range(first, end, step):
-        yield slice(start, min(start + step, end))
-
-
-def range_name(rows: tuple[int, int]) -> str:
-    """A range of rows as part of a file's name."""
-    return f"{rows[0]}-{rows[1]}"

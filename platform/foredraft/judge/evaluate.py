@@ -32,6 +32,17 @@ class EvaluationWindows(NamedTuple):
 
     context_WTC: Tensor
     truth_WHC: Tensor
+    observed_WHC: Tensor | None = None
+    """bool, which of the truth was observed and not filled; None: all of it"""
+
+    def at(self, index_W: Tensor) -> EvaluationWindows:
+        """Some of them, in that order."""
+        observed_WHC = None if self.observed_WHC is None else self.observed_WHC[index_W]
+        return EvaluationWindows(self.context_WTC[index_W], self.truth_WHC[index_W], observed_WHC)
+
+    def errors_of(self, forecast_WHC: Tensor) -> Accuracy:
+        """The errors of forecasts of them, where the truth is known."""
+        return accuracy(forecast_WHC, self.truth_WHC, self.observed_WHC)
 
 
 class Accuracy(NamedTuple):
@@ -64,14 +75,23 @@ def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWind
     """The windows to judge on: evenly spaced over the split, all of them where none is named.
 
     Raises:
-        DataError: the data cannot be read, or the split is too short for context and horizon.
+        DataError: the data cannot be read, or the split is too short for context and horizon, or
+            nothing was observed in what would be forecast.
     """
     dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
     windows = dataset.windows(evaluation.split, context=config.context, horizon=evaluation.horizon)
     count = min(len(windows), evaluation.windows or len(windows))
     index_W = evenly_spaced(len(windows), count=count)
-    window_WLC = windows.batch(index_W)
-    return EvaluationWindows(window_WLC[:, : config.context], window_WLC[:, config.context :])
+    window_WLC, observed_WLC = windows.batch(index_W), windows.observed(index_W)
+    observed_WHC = None if observed_WLC is None else observed_WLC[:, config.context :]
+    if observed_WHC is not None and not observed_WHC.any():
+        raise data.DataError(
+            f"{evaluation.data}: all that the {count} windows of {evaluation.split} forecast was "
+            "missing and filled, so that there is no truth to judge by; judge on more windows"
+        )
+    return EvaluationWindows(
+        window_WLC[:, : config.context], window_WLC[:, config.context :], observed_WHC
+    )
 
 
 def ready(model: Network, evaluation: Evaluation, device: torch.device) -> Forecaster:
@@ -108,9 +128,16 @@ def forecast_alone(
     return torch.cat(parts)
 
 
-def accuracy(forecast_WHC: Tensor, truth_WHC: Tensor) -> Accuracy:
-    """The errors of forecasts, summed in double precision before they are divided."""
+def accuracy(
+    forecast_WHC: Tensor, truth_WHC: Tensor, observed_WHC: Tensor | None = None
+) -> Accuracy:
+    """The errors of forecasts, summed in double precision before they are divided.
+
+    What was not observed but filled is no truth, and is left out.
+    """
     error = forecast_WHC.double() - truth_WHC.double()
+    if observed_WHC is not None:
+        error = error[observed_WHC]
     return Accuracy(float(error.square().mean()), float(error.abs().mean()))
 
 
@@ -152,7 +179,7 @@ def judge_pair(
         for context_BTC in windows.context_WTC.split(batch)
     ]
     forecast_WHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
-    errors = accuracy(forecast_WHC, windows.truth_WHC)
+    errors = windows.errors_of(forecast_WHC)
     lengths = torch.stack([run.accept_lengths for run in runs]).sum(0)
     rounds = lengths.sum()
     return PairRow(
@@ -165,7 +192,7 @@ def judge_pair(
         ),
         mse=errors.mse,
         mae=errors.mae,
-        mse_ratio=errors.mse / accuracy(alone_WHC, windows.truth_WHC).mse,
+        mse_ratio=errors.mse / windows.errors_of(alone_WHC).mse,
         deviation=accuracy(forecast_WHC, alone_WHC).mse,
     )
 

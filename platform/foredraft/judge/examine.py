@@ -106,7 +106,9 @@ class Examiner:
         alone_WHC = evaluate.forecast_alone(target, windows, evaluation=self.evaluation)
         return Bench(
             target=target,
-            windows=windows._replace(truth_WHC=torch.full_like(alone_WHC, torch.nan)),
+            windows=evaluate.EvaluationWindows(
+                windows.context_WTC, truth_WHC=torch.full_like(alone_WHC, torch.nan)
+            ),
             alone_WHC=alone_WHC,
             costs=timing.calibrate(
                 target,

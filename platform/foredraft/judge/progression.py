@@ -163,7 +163,7 @@ def _judged(target: Forecaster, evaluation: Evaluation) -> Judged:
 
 
 def _target_row(target: Forecaster, path: Path, judged: list[Judged]) -> Row:
-    errors = [evaluate.accuracy(part.alone_WHC, part.windows.truth_WHC) for part in judged]
+    errors = [part.windows.errors_of(part.alone_WHC) for part in judged]
     return {"rung": "target", "way": "target", **_model(target, path), **_errors(judged, errors)}
 
 
@@ -182,12 +182,8 @@ def _naive_row(target: Forecaster, judged: list[Judged]) -> Row:
         "key": "",
         "parameters": 0,
         **_errors(judged, told),
-        "mse_ratio": errors[-1].mse / evaluate.accuracy(*_far(judged)).mse,
+        "mse_ratio": errors[-1].mse / judged[-1].windows.errors_of(judged[-1].alone_WHC).mse,
     }
-
-
-def _far(judged: list[Judged]) -> tuple[torch.Tensor, torch.Tensor]:
-    return judged[-1].alone_WHC, judged[-1].windows.truth_WHC
 
 
 def _rung_rows(
@@ -222,10 +218,10 @@ def _rung_rows(
         evaluate.forecast_alone(draft, part.windows, evaluation=part.evaluation) for part in judged
     ]
     errors = [
-        evaluate.accuracy(forecast_WHC, part.windows.truth_WHC)
+        part.windows.errors_of(forecast_WHC)
         for forecast_WHC, part in zip(forecasts, judged, strict=True)
     ]
-    own = evaluate.accuracy(far.alone_WHC, far.windows.truth_WHC)
+    own = far.windows.errors_of(far.alone_WHC)
     yield {
         **about,
         "way": "draft alone",

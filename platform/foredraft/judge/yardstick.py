@@ -55,7 +55,7 @@ def season_of(evaluation: Evaluation, config: Architecture) -> int:
 def seasonal_naive(windows: evaluate.EvaluationWindows, *, season: int) -> Naive:
     """The errors of repeating the context's last season over the horizon."""
     forecast_WHC = repeated(windows.context_WTC, horizon=windows.truth_WHC.shape[1], season=season)
-    return Naive(season, *evaluate.accuracy(forecast_WHC, windows.truth_WHC))
+    return Naive(season, *windows.errors_of(forecast_WHC))
 
 
 def repeated(context_WTC: Tensor, *, horizon: int, season: int) -> Tensor:

@@ -48,11 +48,8 @@ class Baseline(NamedTuple):
         """The same on `count` of the windows, evenly spaced."""
         total = len(self.windows.truth_WHC)
         index_W = evenly_spaced(total, count=min(count, total))
-        windows = EvaluationWindows(*(part[index_W] for part in self.windows))
-        alone_WHC = self.alone_WHC[index_W]
-        return Baseline(
-            self.target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC)
-        )
+        windows, alone_WHC = self.windows.at(index_W), self.alone_WHC[index_W]
+        return Baseline(self.target, windows, alone_WHC, windows.errors_of(alone_WHC))
 
 
 class Prepared(NamedTuple):
@@ -99,7 +96,7 @@ def open_baseline(evaluation: Evaluation, target: Path, machine: Machine) -> Bas
     model = _open(target, evaluation, machine)
     windows = evaluate.draw_windows(evaluation, model.config)
     alone_WHC = evaluate.forecast_alone(model, windows, evaluation=evaluation)
-    return Baseline(target, windows, alone_WHC, evaluate.accuracy(alone_WHC, windows.truth_WHC))
+    return Baseline(target, windows, alone_WHC, windows.errors_of(alone_WHC))
 
 
 def prepare(study: Study, evaluation: Evaluation, path: Path, baseline: Baseline) -> Prepared:
@@ -115,7 +112,7 @@ def prepare(study: Study, evaluation: Evaluation, path: Path, baseline: Baseline
         distances_WSKC=closed_form.draft_distances(
             target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
         ),
-        accuracy=evaluate.accuracy(alone_WHC, baseline.windows.truth_WHC),
+        accuracy=baseline.windows.errors_of(alone_WHC),
         target_accuracy=baseline.accuracy,
         speedup_alone=timing.time_alone(target, draft, baseline.windows, evaluation=evaluation),
     )

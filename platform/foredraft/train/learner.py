@@ -20,7 +20,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
-from foredraft.errors import Stopped
+from foredraft.errors import ConfigError, Stopped
 from foredraft.settings.config import Training
 from foredraft.train import losses, teacher
 from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
@@ -158,13 +158,20 @@ class Learner:
         for draw in draws[self.run.rank :: self.run.world_size]:
             lesson = self.exam.lesson(draw, device=self.run.device)
             prediction = self._predict(self.model, lesson)
-            windows = len(draw.index_B)
+            windows = len(draw.index_B) if lesson.told else 0
             sums[0] += windows
             sums[1] += self._loss(prediction, lesson).double() * windows
-            sums[2] += lesson.y_BMCQ.numel()
+            told = lesson.observed_BMCQ
+            sums[2] += lesson.y_BMCQ.numel() if told is None else told.sum()
             sums[3:] += losses.calibration(prediction, lesson)
         if self.run.world_size > 1:
             distributed.all_reduce(sums)
+        if not sums[0]:
+            raise ConfigError(
+                f"stages.{self.index} ({self.stage.name}): all that its validation windows "
+                "forecast was missing and filled: nothing can be judged; set validation_windows "
+                "higher"
+            )
         loss = float(sums[1] / sums[0])
         squared_z, within = (sums[3:] / sums[2]).tolist()
         row = {"validation_loss": loss}

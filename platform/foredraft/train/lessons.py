@@ -62,6 +62,13 @@ class Lesson(NamedTuple):
     unit_B1C1: Tensor
     """the length of such a unit in the units in which errors count: those of the standardised
     data for what was observed; in distillation 1, as acceptance counts them"""
+    observed_BMCQ: Tensor | None = None
+    """bool, where y was observed and not filled in the data; None: everywhere"""
+
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to learn from."""
+        return self.observed_BMCQ is None or bool(self.observed_BMCQ.any())
 
 
 class Source(NamedTuple):
@@ -130,7 +137,7 @@ class Lessons:
                 self.taught.target,
                 windows,
                 variates_WV=variates_WV,
-                source=dataset.digest,
+                source=dataset.identity,
                 asking=self._asking(self.taught),
                 about=f"target {self.taught.name} about {name}",
             )
@@ -187,19 +194,28 @@ class Lessons:
         window_BTC = source.windows.batch(draw.index_B, variates=draw.variates_BV)
         window_BTC = window_BTC.to(device)
         if source.answers is None:
-            return self._observed(window_BTC)
+            observed_BTC = source.windows.observed(draw.index_B, variates=draw.variates_BV)
+            return self._observed(window_BTC, observed_BTC)
         answers_BFCP = source.answers.patches(draw.index_B).to(device)
         return self._answered(window_BTC, answers_BFCP, ahead=draw.ahead)
 
-    def _observed(self, window_BTC: Tensor) -> Lesson:
+    def _observed(self, window_BTC: Tensor, observed_BTC: Tensor | None) -> Lesson:
         """After every patch of the context, what came next."""
         patch, config = self.config.patch, self.config
         x_BNCP = window_BTC[:, : config.context].unflatten(1, (-1, patch)).transpose(2, 3)
-        y_BNCQ = window_BTC[:, patch:].unfold(1, config.patches_out * patch, patch)
+        y_BNCQ = self._next(window_BTC)
         normalisation = self.config.normalisation(x_BNCP)
         return Lesson(
-            normalisation.apply(x_BNCP), normalisation.apply(y_BNCQ), normalisation.deviation
+            normalisation.apply(x_BNCP),
+            normalisation.apply(y_BNCQ),
+            normalisation.deviation,
+            None if observed_BTC is None else self._next(observed_BTC.to(window_BTC.device)),
         )
+
+    def _next(self, window_BTC: Tensor) -> Tensor:
+        """[B, N, C, Q], what follows every patch of the context."""
+        patch = self.config.patch
+        return window_BTC[:, patch:].unfold(1, self.config.patches_out * patch, patch)
 
     def _answered(self, window_BTC: Tensor, answers_BFCP: Tensor, *, ahead: int | None) -> Lesson:
         """After every prefix of a window, or after its rollout has passed, what the target says."""

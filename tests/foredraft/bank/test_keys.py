@@ -21,7 +21,7 @@ import torch
 
 import timer_xl
 from foredraft import bank, data, train
-from foredraft.data import dataset
+from foredraft.data import loading, splits
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
 from speculation import checkpoint, families
@@ -143,7 +143,7 @@ def test_a_data_set_is_in_the_key_by_what_it_holds_and_not_by_where_it_lies(
     monkeypatch.chdir(tmp_path)
     assert key(training(stage(data="one.csv"))) == one
     # Another split of the same rows is another training.
-    monkeypatch.setattr(dataset, "DEFAULT_SPLITS", (0.6, 0.2))
+    monkeypatch.setattr(splits, "DEFAULT", (0.6, 0.2))
     assert key(training(stage(data="one.csv"))) != one
 
 
@@ -164,7 +164,7 @@ def test_the_cache_of_a_data_set_is_made_again_by_another_version(
 ) -> None:
     first = data.load(DATA)
     first.standardised()
-    monkeypatch.setattr(dataset, "VERSION", data.VERSION + 1)
+    monkeypatch.setattr(loading, "VERSION", data.VERSION + 1)
     again = data.load(DATA)
     assert again.folder != first.folder
     assert not list(again.folder.glob("standardised-*"))

@@ -22,12 +22,13 @@ from foredraft.data import (
     DataError,
     catalogue,
     check,
-    dataset,
     describe,
     fetch,
     generators,
     load,
+    loading,
     registry,
+    scale,
     store,
 )
 
@@ -159,7 +160,7 @@ def test_values_are_mapped_read_only_and_a_second_load_does_not_parse(tmp_path, 
     def parsed_again(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(dataset, "read", parsed_again)
+    monkeypatch.setattr(loading, "read", parsed_again)
     second = load(source)
     np.testing.assert_array_equal(first.values_TC, second.values_TC)
     np.testing.assert_array_equal(first.mean_C, second.mean_C)
@@ -255,7 +256,7 @@ def test_chunks_do_not_change_scale_or_values(tmp_path, monkeypatch):
     whole = load(source)
     whole_TC = whole.standardised().clone()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    monkeypatch.setattr(store, "CHUNK_CELLS", 30)
+    monkeypatch.setattr(scale, "CHUNK_CELLS", 30)
     chunked = load(source)
     np.testing.assert_allclose(chunked.mean_C, whole.mean_C, rtol=1e-12)
     np.testing.assert_allclose(chunked.deviation_C, whole.deviation_C, rtol=1e-12)
@@ -507,8 +508,9 @@ def test_interpolation_is_linear_in_time_and_nearest_at_the_edges(tmp_path):
     table["a"] = [0.0, np.nan, 8.0] + [8.0] * 10
     table.loc[[0, 1, 12], "b"] = np.nan
     ours = load(csv(tmp_path / "ours.csv", table), missing="interpolate")
-    assert ours.filled == 4
-    assert ours.values_TC[1, 0] == pytest.approx(2.0)
+    # Four cells are missing, and two rows of two cells are absent.
+    assert (ours.filled, ours.absent) == (8, 2)
+    assert ours.values_TC[:5, 0].tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
     assert (ours.values_TC[:, 1] == 5).all()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foredraft import data
-from foredraft.data import DATASETS, Dataset, load, store
+from foredraft.data import DATASETS, Dataset, load, scale
 
 CONTEXT, HORIZON = 12, 5
 
@@ -189,7 +189,7 @@ def test_the_scale_is_mean_and_population_deviation_of_the_training_rows_alone(
 def test_the_scale_is_summed_in_double_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
-    monkeypatch.setattr(store, "CHUNK_CELLS", cells)
+    monkeypatch.setattr(scale, "CHUNK_CELLS", cells)
     values = 2.0**23 + np.arange(10000)  # each exact in float32, their sum is not
     made = load(written(tmp_path / "far.csv", {"v0": values}))
     np.testing.assert_allclose(made.mean_C, 2.0**23 + 6999 / 2, rtol=1e-14)
@@ -211,7 +211,7 @@ def test_a_variate_that_is_constant_in_training_has_deviation_1_and_keeps_its_un
 def test_a_variate_that_is_constant_in_every_chunk_but_not_over_them_is_not_constant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "CHUNK_CELLS", 35)
+    monkeypatch.setattr(scale, "CHUNK_CELLS", 35)
     steps = {"up": np.arange(100) // 35, "down": 5 - np.arange(100) // 35}
     pd.DataFrame({name: values.astype(float) for name, values in steps.items()}).to_csv(
         tmp_path / "steps.csv", index=False
@@ -224,7 +224,7 @@ def test_a_variate_that_is_constant_in_every_chunk_but_not_over_them_is_not_cons
 def test_standardised_is_value_minus_mean_by_deviation_rounded_once_to_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
-    monkeypatch.setattr(store, "CHUNK_CELLS", cells)
+    monkeypatch.setattr(scale, "CHUNK_CELLS", cells)
     made = load(counting(tmp_path / "counted.csv"))
     values = np.arange(100.0)[:, None] + 1000.0 * np.arange(3)
     mean, deviation = np.array([34.5, 1034.5, 2034.5]), np.sqrt((70**2 - 1) / 12)

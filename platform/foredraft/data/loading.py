@@ -20,10 +20,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-import pandas as pd
 
 from foredraft.data import holes, scale, store
 from foredraft.data.dataset import Dataset
@@ -32,7 +31,7 @@ from foredraft.data.generators import GENERATORS
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import DATASETS, Published, locate, verified
 from foredraft.data.splits import split, with_a_scale
-from foredraft.data.steps import infer, instants
+from foredraft.data.steps import infer
 from foredraft.data.tables import Table, read
 from foredraft.files import is_complete
 
@@ -72,59 +71,26 @@ def load(
         return _generated(name, settings=settings, splits=splits)
     path, entry = locate(source)
     content = verified(path, entry=entry)
-    kind = path.suffix[1:].lower() + ("-rows" if _goes_by_rows(path, entry) else "")
+    kind = path.suffix[1:].lower() + ("-rows" if goes_by_rows(path, entry) else "")
     folder = store.folder_of(content, kind, missing=missing, reading=reading, version=VERSION)
     if not is_complete(folder):
         table = _parse(path, missing=missing, reading=reading, entry=entry)
         store.keep(table, folder=folder)
         del table
     table = store.kept(folder)
-    matching = _matching(table, entry=entry, path=path)
+    published = matching(table, entry=entry, path=path)
     way = f"-{missing}" if table.filled or missing == "skip" else ""
     return _dataset(
         table,
         name=source if entry else path.stem,
         digest=content,
         identity=f"{content}{way}{store.way(reading)}",
-        ranges=split(table, fractions=splits, entry=matching, label=str(path)),
+        ranges=split(table, fractions=splits, entry=published, label=str(path)),
         folder=folder,
     )
 
 
-def check(source: str | Path, *, reading: Reading = AS_FOUND) -> dict[str, Any]:
-    """What a file (or a named data set's file) holds, as a JSON-able report.
-
-    Missing cells are counted here, not refused; `gaps` counts steps longer than the usual one.
-
-    Raises:
-        DataError: what would stop `load` even with `missing="interpolate"`.
-    """
-    path, entry = locate(str(source))
-    content = verified(path, entry=entry)
-    table = read(path, reading=reading)
-    found = _matching(table, entry=entry, path=path)
-    place, rhythm, rows = holes.first_missing(table), _rhythm(table.time), len(table.values_TC)
-    ranges = split(table, fractions=None, entry=found, label=str(path))
-    missing = int(np.isnan(table.values_TC).sum())
-    by_rows = found is not None and found.disordered
-    settled = holes.settled(
-        table, missing="interpolate", reading=reading, label=str(path), by_rows=by_rows
-    )
-    constant_C = settled.values_TC.min(axis=0) == settled.values_TC.max(axis=0)
-    return {
-        "file": str(path),
-        "digest": content,
-        "rows": rows,
-        "variates": len(table.variates),
-        **rhythm,
-        "missing": missing,
-        "first_missing": place._asdict() if place else None,
-        "constant": [table.variates[i] for i in np.flatnonzero(constant_C)],
-        "splits": {split: int(np.diff(ranges_S2).sum()) for split, ranges_S2 in ranges.items()},
-    }
-
-
-def _goes_by_rows(path: Path, entry: Published | None) -> bool:
+def goes_by_rows(path: Path, entry: Published | None) -> bool:
     """Whether a published file of that name has times that are not to be trusted."""
     named = entry or next((e for e in DATASETS.values() if e.file == path.name), None)
     return named is not None and named.disordered
@@ -132,12 +98,12 @@ def _goes_by_rows(path: Path, entry: Published | None) -> bool:
 
 def _parse(path: Path, *, missing: Missing, reading: Reading, entry: Published | None) -> Table:
     table = read(path, reading=reading)
-    found = _matching(table, entry=entry, path=path)
+    found = matching(table, entry=entry, path=path)
     by_rows = found is not None and found.disordered
     return holes.settled(table, missing=missing, reading=reading, label=str(path), by_rows=by_rows)
 
 
-def _matching(table: Table, *, entry: Published | None, path: Path) -> Published | None:
+def matching(table: Table, *, entry: Published | None, path: Path) -> Published | None:
     """What is published about the table; raises if it was asked for by name and differs.
 
     A path to a benchmark's own file counts as published, so that its split, and with it every
@@ -225,17 +191,3 @@ def _dataset(
         series=table.series,
         folder=folder,
     )
-
-
-def _rhythm(time: pd.DatetimeIndex | None) -> dict[str, Any]:
-    """First and last time, the commonest step, and how many steps are longer than it."""
-    if time is None or len(time) < 2:
-        return {"start": None, "end": None, "frequency": None, "gaps": None}
-    steps, counts = np.unique(np.diff(instants(time)), return_counts=True)
-    usual = pd.Timedelta(steps[counts.argmax()])
-    return {
-        "start": str(time[0]),
-        "end": str(time[-1]),
-        "frequency": pd.tseries.frequencies.to_offset(usual).freqstr,
-        "gaps": int(counts[steps > steps[counts.argmax()]].sum()),
-    }

@@ -188,6 +188,15 @@ def read_recipe(path: Path) -> Recipe:
     return Recipe(target, draft, choice.acceptance, choice.evaluation, choice.plan, choice.reads)
 
 
+def reads_of(path: Path) -> Reads:
+    """In which steps and units the data came on which a recipe was found; no model is loaded.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
+    return _read(path).reads
+
+
 def _read(path: Path) -> _Choice:
     if not path.is_file():
         raise ConfigError(f"recipe {path} is no file: give the best.json of a study")

@@ -99,7 +99,10 @@ def _read(column: pd.Series, *, reading: Reading, label: str) -> pd.DatetimeInde
             f"--ignore {column.name}"
         )
     if re.fullmatch(r"\d+(\.0*)?", first):
-        numbers = pd.to_numeric(column, errors="coerce")
+        try:
+            numbers = pd.to_numeric(column, errors="coerce")
+        except OverflowError:  # a whole number beyond every float is no time
+            return None
         return _of_numbers(numbers, name=name, asked=asked)
     if not (asked or name in _NAMED or is_time(first) or _is_start(first)):
         return None

@@ -18,6 +18,7 @@ import torch
 from foredraft import bank
 from foredraft.cli import main
 from foredraft.cli.common import flat, table
+from foredraft.cli.reading import ReadsData
 from foredraft.cli.training import _changed
 from foredraft.errors import ConfigError
 from foredraft.settings.recipes import recipe
@@ -197,7 +198,7 @@ def test_drafts_of_a_storage_that_nobody_has_used_yet_are_none(
 def test_all_words_of_a_repeated_flag_count() -> None:
     words = (("stages.0.epochs=7", "model.dropout=0.2"), ("stages.1.epochs=3",))
     assert flat(words) == ("stages.0.epochs=7", "model.dropout=0.2", "stages.1.epochs=3")
-    training = _changed(recipe("demo"), words, seed=None, missing="refuse")
+    training = _changed(recipe("demo"), words, seed=None, flags=ReadsData())
     assert [stage.epochs for stage in training.stages] == [7, 3]
     assert training.model.dropout == 0.2
 

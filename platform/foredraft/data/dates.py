@@ -37,8 +37,11 @@ def day_and_month(
         return None
     if dayfirst is not None:
         return _parsed(texts, first, dayfirst=dayfirst, zoned=zoned)
-    by_day = _parsed(texts, first, dayfirst=True, zoned=zoned)
-    by_month = _parsed(texts, first, dayfirst=False, zoned=zoned)
+    by_day = _as_first(texts, first, dayfirst=True, zoned=zoned)
+    by_month = _as_first(texts, first, dayfirst=False, zoned=zoned)
+    if by_day.hasnans and by_month.hasnans:
+        by_day = _parsed(texts, first, dayfirst=True, zoned=zoned)
+        by_month = _parsed(texts, first, dayfirst=False, zoned=zoned)
     no_day, no_month = np.asarray(by_day.isna()), np.asarray(by_month.isna())
     if (no_day & ~no_month).any() and (no_month & ~no_day).any():
         rows = [int((no_month & ~no_day).argmax()), int((no_day & ~no_month).argmax())]
@@ -52,14 +55,19 @@ def day_and_month(
     return _evener(by_day, by_month, texts=texts, label=label)
 
 
-def _parsed(texts: pd.Series, first: str, *, dayfirst: bool, zoned: bool) -> pd.DatetimeIndex:
+def _as_first(texts: pd.Series, first: str, *, dayfirst: bool, zoned: bool) -> pd.DatetimeIndex:
+    """The times of rows that are written like the first; NaT for others."""
     shape = _shape(first, dayfirst=dayfirst, zoned=zoned)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        time = pd.to_datetime(texts, format=shape, errors="coerce", utc=zoned)
-    if not time.isna().any():
-        return pd.DatetimeIndex(time)
-    # Rows may be written unlike the first: with seconds, or without a clock time at midnight.
+        return pd.DatetimeIndex(pd.to_datetime(texts, format=shape, errors="coerce", utc=zoned))
+
+
+def _parsed(texts: pd.Series, first: str, *, dayfirst: bool, zoned: bool) -> pd.DatetimeIndex:
+    """The times of rows that may be written unlike the first: with seconds, or no clock time."""
+    time = _as_first(texts, first, dayfirst=dayfirst, zoned=zoned)
+    if not time.hasnans:
+        return time
     parts = texts.str.extract(_DATE.pattern)
     day, month = (parts[0], parts[2]) if dayfirst else (parts[2], parts[0])
     year = parts[3].where(parts[3].str.len() != 2, "20" + parts[3])
@@ -68,7 +76,7 @@ def _parsed(texts: pd.Series, first: str, *, dayfirst: bool, zoned: bool) -> pd.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         slow = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=zoned)
-    return pd.DatetimeIndex(slow if slow.isna().sum() < time.isna().sum() else time)
+    return pd.DatetimeIndex(slow) if slow.isna().sum() < np.sum(time.isna()) else time
 
 
 def _shape(first: str, *, dayfirst: bool, zoned: bool) -> str:

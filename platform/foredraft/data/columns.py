@@ -27,7 +27,7 @@ NO_TIME = "none"
 _TIME_WORDS = {"date", "time", "timestamp", "datetime", "ts", "ds", "epoch", "unix", "year", "jahr"}
 _COUNTER_WORDS = {"no", "nr", "id", "idx", "index", "row", "obs", "seq", "unnamed", "counter", "#"}
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
-_CLOCK = re.compile(r"\d{1,2}[:.]\d{2}([:.]\d{2})?")
+CLOCK = re.compile(r"\d{1,2}[:.]\d{2}([:.]\d{2})?")
 
 
 def judged(
@@ -167,7 +167,7 @@ def _of_date_and_clock(
     clocks = clock.dropna().astype(str).str.strip()
     if clocks.empty or not is_time(str(date.iloc[0])) or ":" in str(date.iloc[0]):
         return None
-    if not types.is_numeric_dtype(clock) and _CLOCK.fullmatch(clocks.iloc[0]):
+    if not types.is_numeric_dtype(clock) and CLOCK.fullmatch(clocks.iloc[0]):
         text = date.astype(str).str.strip() + " " + clocks.str.replace(".", ":")
         name = f"{frame.columns[0]} {frame.columns[1]}"
         time = _stamps(text.rename(name), reading=reading, label=label)

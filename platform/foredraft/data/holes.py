@@ -192,7 +192,7 @@ def _on_grid(
     if missing == "refuse":
         raise MissingCells(
             f"{label}: {absent} rows are absent (a row every {step.name}), the first "
-            f"{ahead_T[row] - 1} of them{name.removeprefix(':')} after row {row + 1} "
+            f"{ahead_T[row] - 1} of them{name.replace(':', ' in')} after row {row + 1} "
             f"({time[first + row]})"
         )
     starts = np.concatenate(([0], np.cumsum(ends)))

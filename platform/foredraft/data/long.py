@@ -108,8 +108,8 @@ def _names_series(column: pd.Series) -> bool:
         return False
     if columns.is_dated(column):
         return False
-    present = column.dropna()
-    return not present.empty and not is_number(str(present.iloc[0]).strip())
+    first = str(next(iter(column.dropna()), "1")).strip()
+    return not is_number(first) and columns.CLOCK.fullmatch(first) is None
 
 
 def _time_of(frame: pd.DataFrame, keys: list[str], *, reading: Reading) -> str | None:

@@ -248,10 +248,11 @@ def test_jena_writes_its_days_first_with_dots(tmp_path: Path) -> None:
     holds(table, first="2009-01-01 00:10", second="2009-01-01 00:20", columns=columns)
 
 
-def test_nixtla_s_long_format_is_not_taken_for_a_wide_table(tmp_path: Path) -> None:
-    # What reads long format stands before this table; here it must only not be misread.
+def test_nixtla_s_m4_is_long_format_whose_times_count(tmp_path: Path) -> None:
     text = "unique_id,ds,y\nH1,1,605.0\nH1,2,586.0\nH2,1,3124.0\nH2,2,2990.0\n"
-    assert "long format" in refusal(written(tmp_path, "m4-hourly.csv", text))
+    table = read(written(tmp_path, "m4-hourly.csv", text))
+    assert table.variates == ("H1", "H2")
+    assert table.values_TC.tolist() == [[605.0, 3124.0], [586.0, 2990.0]]
 
 
 # Counters, epochs and times apart

@@ -193,47 +193,6 @@ def test_a_column_of_text_named_as_the_time_is_refused(tmp_path: Path) -> None:
 # Long format
 
 
-LONG = pd.DataFrame(
-    {"unique_id": ["H1"] * 3 + ["H2"] * 3, "ds": [*HOURS[:3], *HOURS[:3]], "y": NOISE}
-)
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["unique_id", "ds", "y"],
-        ["item_id", "timestamp", "target"],
-        ["symbol", "date", "close"],
-        ["ds", "unique_id", "y"],
-    ],
-)
-def test_long_format_that_is_not_read_is_called_so_and_a_pivot_cures_it(
-    tmp_path: Path, names: list[str]
-) -> None:
-    table = LONG[["ds", "unique_id", "y"]] if names[0] == "ds" else LONG
-    table = table.set_axis(names, axis=1)
-    path = tmp_path / "ours.csv"
-    table.to_csv(path, index=False)
-    message = refusal(path)
-    assert "long format" in message
-    call = message[message.index("frame.pivot(") :]
-    assert call == f"frame.pivot({call[len('frame.pivot(') : -1]})"
-    words = [
-        word.strip("'") for word in call[len("frame.pivot(") : -1].replace("=", ", ").split(", ")
-    ]
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    table.pivot(**options).reset_index().to_csv(path, index=False)
-    made = read(path)
-    assert made.variates == ("H1", "H2")
-    assert made.values_TC[:, 1].tolist() == NOISE[3:]
-
-
-def test_long_format_with_series_that_are_numbers_is_called_so(tmp_path: Path) -> None:
-    table = LONG.assign(unique_id=[1, 1, 1, 2, 2, 2], ds=[1, 2, 3] * 2)
-    table.to_csv(tmp_path / "ours.csv", index=False)
-    assert "long format" in refusal(tmp_path / "ours.csv")
-
-
 # Cells
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tyro.conf import Positional, UseAppendAction, subcommand
 
-from foredraft import bank, train
+from foredraft import bank, data, train
 from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
@@ -177,6 +177,9 @@ def _train(training: Training, *, kind: bank.Kind, workers: int, storage: Path) 
         from foredraft.search import machines
 
         machines.connect()
+    for sets in train.checked(training, workers=max(1, workers)):
+        for note in (note for dataset in sets.values() for note in data.notes(dataset)):
+            STDERR.print(note, soft_wrap=True, markup=False, highlight=False)
     path = bank.obtain(
         training,
         kind=kind,

@@ -3,7 +3,7 @@
 from foredraft.data.dataset import Contexts, Dataset
 from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.loading import VERSION, load
-from foredraft.data.quality import check
+from foredraft.data.quality import check, notes
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import DATASETS, catalogue, data_folder, describe, fetch
 from foredraft.data.windows import Windows
@@ -24,4 +24,5 @@ __all__ = [
     "describe",
     "fetch",
     "load",
+    "notes",
 ]

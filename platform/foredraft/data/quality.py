@@ -25,6 +25,7 @@ from foredraft.data.registry import locate, verified
 from foredraft.data.splits import split
 from foredraft.data.steps import Step, gaps
 from foredraft.data.tables import Table, of_frame
+from foredraft.data.values import option
 
 LOOKED_AT = 10_000_000
 """Cells; of a larger data set evenly spaced rows are looked at."""
@@ -37,6 +38,9 @@ STUCK_SEASONS = 3
 """Seasons without any change, after which a meter may be dead."""
 SHOWN = 5
 """Variates that are named; of more, how many."""
+
+
+_told: set[str] = set()
 
 
 class Finding(NamedTuple):
@@ -108,6 +112,17 @@ def check(
     }
 
 
+def notes(dataset: Dataset) -> list[str]:
+    """What looks odd in a data set that could be read, each in one line that names it.
+
+    A data set of which this has been told in this process has none any more.
+    """
+    if dataset.identity in _told:
+        return []
+    _told.add(dataset.identity)
+    return [f"{dataset.name}: {finding.told()}" for finding in oddities(dataset)]
+
+
 def oddities(dataset: Dataset) -> list[Finding]:
     """What looks odd in the values of a data set that could be read."""
     parts = _parts(dataset.variates, dataset.series, len(dataset.values_TC))
@@ -157,7 +172,7 @@ def _oddities(
     every = max(1, values_TC.size // LOOKED_AT)
     season = step.season if step else 1
     constant: list[str] = []
-    codes: list[str] = []
+    codes: list[tuple[str, float, int]] = []
     outliers: list[tuple[int, str]] = []
     stuck: list[tuple[int, str]] = []
     for one in stretches:
@@ -171,7 +186,7 @@ def _oddities(
             constant.append(one.name)
             continue
         if (code := _code(values_T)) is not None:
-            codes.append(f"{one.name} {code[0]:g} ({code[1] * every} times)")
+            codes.append((one.name, code[0], code[1] * every))
             values_T = values_T[values_T != code[0]]
         if count := _outlying(values_T):
             outliers.append((count * every, one.name))
@@ -181,10 +196,9 @@ def _oddities(
     if constant:
         yield Finding("note", f"constant: {_few(constant)}", "they say nothing (--ignore NAME)")
     if codes:
-        remedy = "if it stands for a missing value, say so with --na VALUE"
-        yield Finding(
-            "note", f"one value far from all others, again and again: {_few(codes)}", remedy
-        )
+        shown = _few([f"{name} {value:g} ({count} times)" for name, value, count in codes])
+        remedy = f"if it stands for a missing value: {option('na', f'{codes[0][1]:g}')}"
+        yield Finding("note", f"one value again and again, far from all others: {shown}", remedy)
     if outliers:
         yield _counted("values far beyond all others", outliers)
     if stuck:

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from foredraft import data, files, train
+from foredraft.data.quality import oddities
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
 from foredraft.forecast.context import Context, Reads, context_of
@@ -149,6 +150,7 @@ def write_forecast(
         "samples": wanted,
         "acceptance_rate": sum(run.accepted for run in runs) / proposed if proposed else 0.0,
         "target_passes": sum(run.passes for run in runs),
+        "notes": [finding.told() for finding in oddities(dataset)],
     }
 
 

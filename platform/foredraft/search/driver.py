@@ -97,11 +97,13 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
     """The directory of the finished study."""
     directory = storage / "studies" / study.name
     _check_directory(study, directory, replace=replace, resume=resume)
-    _check_data(study)
+    notes = _check_data(study)
     target_training = target_of(study, storage)
     if isinstance(target_training, Training):
         study.check_target(target_training.model)
     console = Console(stderr=True)
+    for note in notes:
+        console.print(note, soft_wrap=True, markup=False, highlight=False)
     if PACKAGE_CACHE in storage.parts:
         console.print(
             f"storage {storage} lies in Ray's cache of packages and vanishes with it: give "
@@ -204,17 +206,18 @@ def _has_begun(study: Study, directory: Path) -> bool:
     return bool(kept or record.stored(study, directory))
 
 
-def _check_data(study: Study) -> None:
-    """Nothing, where all that the study reads can be read; what it trains may take hours."""
+def _check_data(study: Study) -> list[str]:
+    """What looks odd in the data, all of which can be read; what is trained may take hours."""
     read = study.evaluation
-    data.load(read.data, missing=read.missing, reading=read.reading)
+    used = [(read.data, read.missing, read.reading)]
     plans = [study.draft.stages, *study.draft.plans.values()]
     if isinstance(study.target, Training):
         plans.append(study.target.stages)
-    for name, missing, reading in {
+    used += [
         (n, stage.missing, stage.reading) for plan in plans for stage in plan for n in stage.sources
-    }:
-        data.load(name, missing=missing, reading=reading)
+    ]
+    opened = [data.load(name, missing=missing, reading=reading) for name, missing, reading in used]
+    return [note for dataset in opened for note in data.notes(dataset)]
 
 
 def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:

@@ -710,15 +710,15 @@ def test_a_check_reports_what_loading_would_refuse_or_hide(tmp_path):
     assert json.loads(json.dumps(report)) == report
     assert (report["rows"], report["variates"]) == (47, 3)
     assert (report["missing"], report["first_missing"]) == (2, {"column": "v2", "row": 5})
-    assert (report["frequency"], report["gaps"]) == ("h", 2)
+    assert (report["step"], report["gaps"], report["absent"]) == ("h", 2, 3)
     assert (report["start"], report["end"]) == ("2024-01-01 00:00:00", "2024-01-03 01:00:00")
     assert report["constant"] == ["v1"]
-    assert report["splits"] == {"train": 32, "validation": 6, "test": 9}
+    assert report["splits"] == {"train": 35, "validation": 5, "test": 10}  # of the full grid
 
 
 def test_a_check_of_a_table_without_times_or_holes_says_so(tmp_path):
     report = check(csv(tmp_path / "ours.csv", frame().drop(columns="date")))
-    assert report["frequency"] is report["start"] is report["first_missing"] is None
+    assert report["step"] is report["start"] is report["first_missing"] is None
     assert report["missing"] == 0
 
 
@@ -821,5 +821,5 @@ def test_etth1_has_the_windows_and_the_scale_of_the_published_benchmark():
 def test_eia930_is_verified_whole_and_hourly():
     report = check("eia930")
     assert (report["rows"], report["variates"]) == (43848, 54)
-    assert (report["missing"], report["gaps"], report["frequency"]) == (0, 0, "h")
+    assert (report["missing"], report["gaps"], report["step"]) == (0, 0, "h")
     assert load("eia930").digest == DATASETS["eia930"].sha256

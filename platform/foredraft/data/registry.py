@@ -57,7 +57,7 @@ def _ett(file: str, *, per_hour: int, sha256: str = "") -> Published:
     )
 
 
-_TSLIB = "in the data collection that the README of github.com/thuml/Time-Series-Library links to"
+_TSLIB = "https://huggingface.co/datasets/thuml/Time-Series-Library/resolve/main"
 _LAI = "https://raw.githubusercontent.com/laiguokun/multivariate-time-series-data/master"
 
 DATASETS: dict[str, Published] = {
@@ -66,16 +66,29 @@ DATASETS: dict[str, Published] = {
         per_hour=1,
         sha256="f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
     ),
-    "ETTh2": _ett("ETTh2.csv", per_hour=1),
-    "ETTm1": _ett("ETTm1.csv", per_hour=4),
-    "ETTm2": _ett("ETTm2.csv", per_hour=4),
+    "ETTh2": _ett(
+        "ETTh2.csv",
+        per_hour=1,
+        sha256="a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
+    ),
+    "ETTm1": _ett(
+        "ETTm1.csv",
+        per_hour=4,
+        sha256="6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e",
+    ),
+    "ETTm2": _ett(
+        "ETTm2.csv",
+        per_hour=4,
+        sha256="db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd",
+    ),
     "electricity": Published(
         file="electricity.csv",
         what="ECL: load of 321 clients, hourly",
         rows=26304,
         variates=321,
         licence="CC BY 4.0 (UCI ElectricityLoadDiagrams20112014)",
-        where=_TSLIB,
+        url=f"{_TSLIB}/electricity/electricity.csv",
+        sha256="7e45845d54c5219bad0ae6bc1b5316cf8ff9cead5d33fa998a5a51c2e4a497ad",
     ),
     "weather": Published(
         file="weather.csv",
@@ -83,7 +96,8 @@ DATASETS: dict[str, Published] = {
         rows=52696,
         variates=21,
         licence="not stated (Max Planck Institute for Biogeochemistry)",
-        where=_TSLIB,
+        url=f"{_TSLIB}/weather/weather.csv",
+        sha256="34ee981d07313e51da2a50bb600072c8ae4a69cb4b0651f4cb93a069d7a2ba63",
         disordered=True,  # 2020-05-12 06:00 twice: github.com/thuml/Autoformer/issues/173
     ),
     "traffic": Published(
@@ -92,7 +106,8 @@ DATASETS: dict[str, Published] = {
         rows=17544,
         variates=862,
         licence="not stated (Caltrans PeMS)",
-        where=_TSLIB,
+        url=f"{_TSLIB}/traffic/traffic.csv",
+        sha256="cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16",
     ),
     "exchange": Published(
         file="exchange_rate.csv",
@@ -100,7 +115,8 @@ DATASETS: dict[str, Published] = {
         rows=7588,
         variates=8,
         licence="not stated",
-        where=_TSLIB,
+        url=f"{_TSLIB}/exchange_rate/exchange_rate.csv",
+        sha256="48b4d9d3d508f5104162e85b9a6042e3557fde11aa9f2944eba8c0d0efc89842",
     ),
     "solar": Published(
         file="solar_AL.txt",
@@ -109,6 +125,7 @@ DATASETS: dict[str, Published] = {
         variates=137,
         licence="not stated (NREL)",
         url=f"{_LAI}/solar-energy/solar_AL.txt.gz",
+        sha256="230327ef72d2abb387939d4a35d6fd34f1066071bc7c40ce7ecf5531a0122ac2",
     ),
     "eia930": Published(
         file="eia930_2015_2020_54ba.parquet",

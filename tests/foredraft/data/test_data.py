@@ -1,14 +1,17 @@
 """What is loaded is what the file holds, split and scaled as published; bad files say why."""
 
 import dataclasses
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import os
 import threading
 import time
 import urllib.error
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +70,14 @@ def frame(rows: int = 50, variates: int = 3, *, seed: int = 0) -> pd.DataFrame:
 def csv(path: Path, table: pd.DataFrame) -> str:
     table.to_csv(path, index=False)
     return str(path)
+
+
+def publish(monkeypatch, name: str, table: pd.DataFrame, *, folder: Path) -> str:
+    """A file of that data set's name, as if it had been published so."""
+    source = csv(folder / DATASETS[name].file, table)
+    digest = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    monkeypatch.setitem(DATASETS, name, DATASETS[name]._replace(sha256=digest))
+    return source
 
 
 def complaint(source: str, **options: object) -> str:
@@ -223,8 +234,8 @@ def test_a_full_disk_says_what_to_set(tmp_path, monkeypatch):
     assert "XDG_CACHE_HOME" in message
 
 
-def test_a_read_only_data_folder_is_enough(no_data):
-    csv(no_data / "exchange_rate.csv", frame(7588, 8))
+def test_a_read_only_data_folder_is_enough(no_data, monkeypatch):
+    publish(monkeypatch, "exchange", frame(7588, 8), folder=no_data)
     no_data.chmod(0o500)
     assert load("exchange").values_TC.shape == (7588, 8)
     no_data.chmod(0o700)
@@ -567,9 +578,9 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("place", [".", "forecasting"])
-def test_a_named_file_is_found_in_the_data_folder_and_one_below(no_data, place):
+def test_a_named_file_is_found_in_the_data_folder_and_one_below(no_data, place, monkeypatch):
     (no_data / place).mkdir(exist_ok=True)
-    csv(no_data / place / "exchange_rate.csv", frame(7588, 8))
+    publish(monkeypatch, "exchange", frame(7588, 8), folder=no_data / place)
     assert load("exchange").name == "exchange"
     assert describe("exchange")["present"]
 
@@ -579,19 +590,26 @@ def test_a_named_file_that_is_absent_says_where_and_how_to_get_it(no_data):
     assert str(no_data) in message
     assert "foredraft data fetch ETTh1" in message
     assert "FOREDRAFT_DATA" in message
-    assert "Time-Series-Library" in complaint("traffic")
+    assert "foredraft data fetch traffic" in complaint("traffic")
+    assert "truggles" in complaint("eia930")
 
 
-def test_another_file_under_a_published_name_is_refused(no_data):
-    csv(no_data / "ETTh1.csv", frame(17420, 7))
-    assert "ETTh1.csv is not the published file: its SHA-256" in complaint("ETTh1")
-    csv(no_data / "exchange_rate.csv", frame(100, 8))
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_another_file_under_a_published_name_is_refused(no_data, name):
+    (no_data / DATASETS[name].file).write_bytes(b"date,OT\n2016-07-01,1\n")
+    message = complaint(name)
+    assert f"{DATASETS[name].file} is not the published file: its SHA-256" in message
+    assert f"published is {DATASETS[name].sha256[:16]}" in message
+
+
+def test_a_published_name_promises_its_rows_and_variates_too(no_data, monkeypatch):
+    publish(monkeypatch, "exchange", frame(100, 8), folder=no_data)
     assert "100 rows of 8 variates, published are 7588 of 8" in complaint("exchange")
     assert load(str(no_data / "exchange_rate.csv")).values_TC.shape == (100, 8)
 
 
-def test_a_path_to_a_benchmark_file_is_split_as_the_benchmark(no_data):
-    source = csv(no_data / "ETTh2.csv", frame(17420, 7))
+def test_a_path_to_a_benchmark_file_is_split_as_the_benchmark(no_data, monkeypatch):
+    source = publish(monkeypatch, "ETTh2", frame(17420, 7), folder=no_data)
     by_path, by_name = load(source), load("ETTh2")
     assert by_path.splits == by_name.splits
     assert by_name.splits == {
@@ -601,19 +619,19 @@ def test_a_path_to_a_benchmark_file_is_split_as_the_benchmark(no_data):
     }
 
 
-def test_weather_may_repeat_a_time_because_the_published_file_does(no_data):
+def test_weather_may_repeat_a_time_because_the_published_file_does(no_data, monkeypatch):
     table = frame(52696, 21)
     table.loc[100, "date"] = table.loc[99, "date"]
-    csv(no_data / "weather.csv", table)
+    publish(monkeypatch, "weather", table, folder=no_data)
     assert load("weather").values_TC.shape == (52696, 21)
     assert check("weather")["rows"] == 52696
 
 
-def test_electricity_is_read_as_published(no_data):
+def test_electricity_is_read_as_published(no_data, monkeypatch):
     values = np.random.default_rng(0).integers(0, 900, (26304, 321))
     table = pd.DataFrame(values, columns=[*map(str, range(320)), "OT"])
     table.insert(0, "date", pd.date_range("2016-07-01 02:00", periods=26304, freq="h"))
-    csv(no_data / "electricity.csv", table)
+    publish(monkeypatch, "electricity", table, folder=no_data)
     ours = load("electricity")
     assert ours.values_TC.shape == (26304, 321)
     assert [end - start for start, end in ours.splits.values()] == [18412, 2632, 5260]
@@ -669,7 +687,54 @@ def test_fetching_verifies_what_came_and_does_not_ask_twice(no_data, monkeypatch
     assert load("ETTh1").values_TC.shape == (17420, 7)
 
 
+@pytest.fixture
+def site(tmp_path) -> Iterator[str]:
+    """The address of a real server on this machine; it serves the folder `site`."""
+    (tmp_path / "site").mkdir()
+    handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", ["ETTh2", "ETTm1", "ETTm2", "exchange"])
+def test_a_set_that_a_server_gives_with_another_digest_is_refused(
+    no_data, tmp_path, monkeypatch, site, name
+):
+    file = DATASETS[name].file
+    csv(tmp_path / "site" / file, frame(DATASETS[name].rows, DATASETS[name].variates))
+    monkeypatch.setitem(DATASETS, name, DATASETS[name]._replace(url=f"{site}/{file}"))
+    message = refusal(name)
+    assert f"{site}/{file} has changed: its SHA-256 is" in message
+    assert f"published is {DATASETS[name].sha256[:16]}" in message
+    assert list(no_data.iterdir()) == []
+
+
+def test_a_set_that_a_server_gives_as_published_is_kept_and_read(
+    no_data, tmp_path, monkeypatch, site
+):
+    publish(monkeypatch, "ETTm1", frame(69680, 7), folder=tmp_path / "site")
+    entry = DATASETS["ETTm1"]._replace(url=f"{site}/ETTm1.csv")
+    monkeypatch.setitem(DATASETS, "ETTm1", entry)
+    assert fetch("ETTm1") == no_data / "ETTm1.csv"
+    assert load("ETTm1").values_TC.shape == (69680, 7)
+
+
+def test_a_page_that_a_server_does_not_have_is_said(no_data, monkeypatch, site):
+    entry = DATASETS["ETTh1"]._replace(url=f"{site}/ETTh1.csv")
+    monkeypatch.setitem(DATASETS, "ETTh1", entry)
+    assert "could not be downloaded (HTTP Error 404" in refusal("ETTh1")
+
+
 def test_fetching_unpacks_what_is_packed(no_data, monkeypatch):
+    digest = hashlib.sha256(b"1,2\n").hexdigest()
+    monkeypatch.setitem(DATASETS, "solar", DATASETS["solar"]._replace(sha256=digest))
     serve(monkeypatch, Response(gzip.compress(b"1,2\n")))
     assert fetch("solar").read_bytes() == b"1,2\n"
 

@@ -121,6 +121,18 @@ def test_one_that_lost_its_lease_does_not_keep_its_successors_claim_alive(
     assert claim.exists(), "what is another's is not removed at the end"
 
 
+def test_a_claim_that_is_worked_under_is_kept_alive(
+    claim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.02)
+    with claims.held(claim):
+        (path,) = claim.parent.glob("draft*")
+        os.utime(path, (1, 1))
+        time.sleep(0.5)
+        assert path.stat().st_mtime > 1
+    assert not list(claim.parent.glob("draft*"))
+
+
 def test_who_waits_is_told_once_for_whom(claim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "PATIENCE_S", 0.3)
     told: list[str] = []

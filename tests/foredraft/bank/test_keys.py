@@ -21,6 +21,7 @@ import torch
 
 import timer_xl
 from foredraft import bank, data, train
+from foredraft.bank import store
 from foredraft.data import loading, splits
 from foredraft.settings.config import Machine, Stage, Training
 from foredraft.train import teacher
@@ -291,3 +292,15 @@ def test_a_checkpoint_is_written_again_where_the_folder_vanishes_meanwhile(
     monkeypatch.setattr(torch, "save", vanishing)
     run.save({"curve": [1]}, row={})
     assert [path.name for path in (tmp_path / "key").iterdir()] == ["checkpoint-000001.pt"]
+
+
+def test_the_same_bytes_in_another_shape_or_type_are_other_weights() -> None:
+    made = [
+        torch.nn.ParameterDict({"w": torch.zeros(shape, dtype=dtype)})
+        for shape, dtype in (
+            ((2, 8), torch.float32),
+            ((8, 2), torch.float32),
+            ((4, 8), torch.bfloat16),
+        )
+    ]
+    assert len({store._digest_of(weights) for weights in made}) == 3  # type: ignore[arg-type]

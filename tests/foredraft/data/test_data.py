@@ -787,6 +787,13 @@ def test_a_check_of_a_table_without_times_or_holes_says_so(tmp_path):
     assert report["missing"] == 0
 
 
+def test_the_ett_sets_have_the_published_split_by_months_of_thirty_days():
+    for name, per_hour in (("ETTh1", 1), ("ETTh2", 1), ("ETTm1", 4), ("ETTm2", 4)):
+        month = 30 * 24 * per_hour
+        assert DATASETS[name].split_rows == (12 * month, 4 * month, 4 * month)
+        assert ("hourly" if per_hour == 1 else "15 minutes") in DATASETS[name].what
+
+
 # Generators
 
 

@@ -2,7 +2,7 @@
 
     dataset = load("load.csv")
     windows = dataset.windows("train", context=672, horizon=96)
-    contexts = dataset.contexts(672)
+    values_TC = dataset.rows(0, 24)
 
 Shapes: T rows (time steps) of a data set, L time steps of a window, C variates, S series of a panel
 (1 where variates stand side by side).
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,23 +19,10 @@ import torch
 from torch import Tensor
 
 from foredraft.data import scale, store
-from foredraft.data.errors import DataError, MissingCells
+from foredraft.data.errors import DataError
 from foredraft.data.long import Series, bounds_of
 from foredraft.data.steps import Step
 from foredraft.data.windows import Windows, starts
-
-
-class Contexts(NamedTuple):
-    """The last rows of a data set, from which a forecast starts."""
-
-    values_SLC: np.ndarray
-    """float64, in the data's own units"""
-    variates: tuple[str, ...]
-    """C of them; of a panel its S series, each with a C of 1"""
-    last_S: pd.DatetimeIndex | None
-    """time of each series' last row"""
-    short: int
-    """series of a panel that have fewer rows, and are left out"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,34 +98,6 @@ class Dataset:
             owner_N = np.searchsorted(self.bounds[:, 1], np.arange(first, end), side="right")
             level = level[owner_N, None]
         return self.values_TC[first:end].astype(np.float64) + level
-
-    def contexts(self, length: int) -> Contexts:
-        """The last `length` rows, of a panel those of each series that has as many.
-
-        Raises:
-            DataError: there are fewer rows, or some of them are missing.
-        """
-        bounds = self.bounds
-        long_S = np.flatnonzero(bounds[:, 1] - bounds[:, 0] >= length)
-        if not len(long_S):
-            most = int((bounds[:, 1] - bounds[:, 0]).max())
-            what = f"{most} rows" if not self.series else f"no series of more than {most} rows"
-            raise DataError(f"{self.name} has {what}: the model reads a context of {length}")
-        ends = bounds[long_S, 1]
-        for index, end in zip(long_S.tolist(), ends.tolist(), strict=True):
-            if self.hole_T is not None and self.hole_T[end - length : end].any():
-                row = end - length + int(np.argmax(self.hole_T[end - length : end]))
-                where = f" of series {self.variates[index]!r}" if self.series else ""
-                raise MissingCells(
-                    f"{self.name}: row {row - bounds[index, 0] + 1}{where} has missing values, and "
-                    f"lies in the last {length} rows, the context"
-                )
-        return Contexts(
-            values_SLC=np.stack([self.rows(end - length, end) for end in ends.tolist()]),
-            variates=tuple(self.variates[i] for i in long_S) if self.series else self.variates,
-            last_S=None if self.time is None else self.time[ends - 1],
-            short=len(bounds) - len(long_S),
-        )
 
     def standardised(self) -> Tensor:
         """float32 [T, C], (values - mean) / deviation; computed once, then memory-mapped."""

@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from foredraft import data
+from foredraft.data.long import Series
 from foredraft.data.steps import Step, gaps, infer
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Count, Positive, Settings
@@ -82,10 +83,47 @@ class Context(NamedTuple):
         return self.step.after(self.last, horizon)
 
 
-def context_of(
+def contexts_of(
     dataset: data.Dataset, reads: Reads, *, source: str, at: str | None = None
+) -> list[Context]:
+    """The context; of a panel that of each series with as many rows up to its end, or that time.
+
+    Raises:
+        ConfigError: no row is at that time.
+        DataError: as `context_of`, or no series has as many rows.
+    """
+    if not dataset.series:
+        return [context_of(dataset, reads, source=source, at=at)]
+    enough = [
+        one
+        for one in dataset.series
+        if _end_of(dataset, at, one, source=source, strict=False) - one.first >= reads.context
+    ]
+    if not enough:
+        upto = "" if at is None else f" up to {at}"
+        raise data.DataError(
+            f"{source}: none of its {len(dataset.series)} series has the {reads.context} rows"
+            f"{upto} that the model reads as its context"
+        )
+    return [context_of(dataset, reads, source=source, at=at, series=one) for one in enough]
+
+
+def context_of(
+    dataset: data.Dataset,
+    reads: Reads,
+    *,
+    source: str,
+    at: str | None = None,
+    series: Series | None = None,
 ) -> Context:
     """The context that ends with the last row, or with the row at a time.
+
+    Args:
+        dataset: a panel only with one of its series.
+        reads: of the recipe.
+        source: the data by their name.
+        at: a time.
+        series: of a panel.
 
     Raises:
         ConfigError: no row is at that time.
@@ -93,23 +131,27 @@ def context_of(
             or another one than the recipe's, so that a patch is another stretch of time; or a
             variate of the same name in another unit.
     """
-    end = len(dataset.values_TC) if at is None else _row_at(dataset, at, source=source) + 1
+    low = 0 if series is None else series.first
+    end = _end_of(dataset, at, series, source=source)
+    if series is not None:
+        source = f"{source}: series {series.name!r}"
     first = end - reads.context
-    if first < 0:
+    if first < low:
         upto = "" if at is None else f" up to {at}"
         raise data.DataError(
-            f"{source} has {end} rows{upto}: the model reads a context of {reads.context}"
+            f"{source} has {end - low} rows{upto}: the model reads a context of {reads.context}"
         )
-    step = _step_of(dataset, reads, first, end, source=source)
+    step = _step_of(dataset, reads, first, end, low=low, source=source)
     values_TC = dataset.rows(first, end)
-    _refuse_missing(values_TC, dataset, first, source=source)
-    for index, name in enumerate(dataset.variates):
+    variates = dataset.variates if series is None else (series.name,)
+    _refuse_missing(values_TC, dataset, first, low=low, variates=variates, source=source)
+    for index, name in enumerate(variates):
         if name in reads.scaler:
             _check_unit(values_TC[:, index], reads.scaler[name], what=f"{source}: {name}")
     hole_TC = np.zeros((0, 1)) if dataset.filled_TC is None else dataset.filled_TC[first:end]
     return Context(
         values_TC=values_TC,
-        variates=dataset.variates,
+        variates=variates,
         last=None if dataset.time is None else dataset.time[end - 1],
         step=step,
         filled=int(hole_TC.sum()),
@@ -117,11 +159,24 @@ def context_of(
     )
 
 
-def _row_at(dataset: data.Dataset, at: str, *, source: str) -> int:
-    """The row at a time, which is of the data's zone where it names none."""
-    time = dataset.time
-    if time is None:
+def _end_of(
+    dataset: data.Dataset,
+    at: str | None,
+    series: Series | None,
+    *,
+    source: str,
+    strict: bool = True,
+) -> int:
+    """The row after the one at a time, or after the last; where not strict 0 if there is none.
+
+    The time is of the data's zone where it names none.
+    """
+    low, high = (0, len(dataset.values_TC)) if series is None else (series.first, series.end)
+    if at is None:
+        return high
+    if dataset.time is None:
         raise ConfigError(f"--at is {at!r}, and {source} has no times: leave it out")
+    time = dataset.time[low:high]
     try:
         wanted = pd.Timestamp(at)
         if wanted.tz is None and time.tz is not None:
@@ -133,16 +188,18 @@ def _row_at(dataset: data.Dataset, at: str, *, source: str) -> int:
     if pd.isna(wanted) or (wanted.tz is None) != (time.tz is None):
         raise ConfigError(f"--at is {at!r}: write it like the data's own times, {time[-1]}")
     rows = np.flatnonzero(time == wanted)
-    if not rows.size:
-        raise ConfigError(
-            f"--at is {at!r}, and no row of {source} is at that time: it has rows from {time[0]} "
-            f"to {time[-1]}"
-        )
-    return int(rows[-1])
+    if rows.size:
+        return low + int(rows[-1]) + 1
+    if not strict:
+        return 0
+    raise ConfigError(
+        f"--at is {at!r}, and no row of {source} is at that time: it has rows from {time[0]} "
+        f"to {time[-1]}"
+    )
 
 
 def _step_of(
-    dataset: data.Dataset, reads: Reads, first: int, end: int, *, source: str
+    dataset: data.Dataset, reads: Reads, first: int, end: int, *, low: int, source: str
 ) -> Step | None:
     """The step of the context, which is one throughout; None where the data have no times.
 
@@ -154,8 +211,8 @@ def _step_of(
     step = dataset.step or infer(time)
     if step is None:
         raise data.DataError(
-            f"{source}: the times of the context, rows {first + 1} to {end}, keep no step; "
-            "resample them to an even one"
+            f"{source}: the times of the context, rows {first - low + 1} to {end - low}, "
+            "keep no step; resample them to an even one"
         )
     if reads.step is not None and not step.alike(Step.of(reads.step)):
         raise data.DataError(
@@ -166,15 +223,21 @@ def _step_of(
         absent, place = sum(hole.absent for hole in holes), first + holes[0].row
         raise data.MissingCells(
             f"{source}: {absent} {'row is' if absent == 1 else 'rows are'} absent (a row every "
-            f"{step.name}) from the context of {reads.context}, the first before row {place + 1} "
-            f"({dataset.time[place]})",
+            f"{step.name}) from the context of {reads.context}, the first before row "
+            f"{place - low + 1} ({dataset.time[place]})",
             FILL,
         )
     return step
 
 
 def _refuse_missing(
-    values_TC: np.ndarray, dataset: data.Dataset, first: int, *, source: str
+    values_TC: np.ndarray,
+    dataset: data.Dataset,
+    first: int,
+    *,
+    low: int,
+    variates: tuple[str, ...],
+    source: str,
 ) -> None:
     hole_TC = np.isnan(values_TC)
     if not hole_TC.any():
@@ -183,7 +246,7 @@ def _refuse_missing(
     when = "" if dataset.time is None else f" ({dataset.time[first + int(row)]})"
     raise data.MissingCells(
         f"{source}: {int(hole_TC.sum())} cells of the context are missing, the first in column "
-        f"{dataset.variates[int(column)]!r}, row {first + int(row) + 1}{when}",
+        f"{variates[int(column)]!r}, row {first - low + int(row) + 1}{when}",
         FILL,
     )
 

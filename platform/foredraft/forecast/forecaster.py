@@ -26,7 +26,7 @@ from foredraft import data, files, train
 from foredraft.data.quality import oddities
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
-from foredraft.forecast.context import Context, Reads, context_of
+from foredraft.forecast.context import Context, Reads, contexts_of
 from foredraft.judge import evaluate
 from foredraft.settings.config import Evaluation, Machine, Settings, validated
 from foredraft.settings.rules import Rule
@@ -132,21 +132,22 @@ def write_forecast(
     chosen = read_recipe(recipe)
     _check_out(out, source)
     dataset = data.load(source, missing=missing, reading=reading)
-    context = context_of(dataset, chosen.reads, source=source, at=at)
+    contexts = contexts_of(dataset, chosen.reads, source=source, at=at)
     train.use_threads(None)
     horizon = horizon or chosen.evaluation.horizon
     wanted = samples if chosen.acceptance.needs == "samples" else 1
-    runs, values_SHC = _forecasts(chosen, context, horizon, wanted, seed, progress)
-    _write(out, _tidy(values_SHC, context))
+    runs, values_KSHC = _forecasts(chosen, contexts, horizon, wanted, seed, progress)
+    _write(out, _tidy(values_KSHC, contexts))
     proposed = sum(run.proposed for run in runs)
     return {
         "out": str(out),
         "horizon": horizon,
-        "variates": len(context.variates),
-        "step": context.step and context.step.name,
-        "last": context.last and str(context.last),
-        "filled": context.filled,
-        "filled_rows": context.filled_rows,
+        "variates": sum(len(context.variates) for context in contexts),
+        "left_out": max(0, len(dataset.series) - len(contexts)),
+        "step": contexts[0].step and contexts[0].step.name,
+        "last": contexts[0].last and str(max(c.last for c in contexts if c.last is not None)),
+        "filled": sum(context.filled for context in contexts),
+        "filled_rows": sum(context.filled_rows for context in contexts),
         "samples": wanted,
         "acceptance_rate": sum(run.accepted for run in runs) / proposed if proposed else 0.0,
         "target_passes": sum(run.passes for run in runs),
@@ -233,29 +234,34 @@ def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> Network:
 
 def _forecasts(
     recipe: Recipe,
-    context: Context,
+    contexts: list[Context],
     horizon: int,
     wanted: int,
     seed: int,
     progress: Progress,
 ) -> tuple[list[Speculation], np.ndarray]:
-    """The runs, and their forecasts [S, H, C] in the data's units."""
+    """The runs, and the forecasts of each context [K, S, H, C] in the data's units."""
     target = recipe.target
-    values_TC = torch.from_numpy(context.values_TC)
-    mean_C, deviation_C = _scaler(values_TC, context.variates, recipe.reads)
-    context_BTC = ((values_TC - mean_C) / deviation_C).float()[None].to(target.device)
+    scaled, scalers = [], []
+    for context in contexts:
+        values_TC = torch.from_numpy(context.values_TC)
+        scalers.append(scaler := _scaler(values_TC, context.variates, recipe.reads))
+        scaled.append(((values_TC - scaler[0]) / scaler[1]).float())
+    context_KTC = torch.stack(scaled)
     # The lookahead of a rule that adapts is one for a batch, at the costs of the recipe's own.
     at_once = recipe.evaluation.batch if recipe.acceptance.adapt else SAMPLES_AT_ONCE
     generator = torch.Generator(device=target.device).manual_seed(seed)
     runs: list[Speculation] = []
     done = 0
-    while done < wanted:
-        count = min(at_once, wanted - done)
+    total = wanted * len(contexts)
+    while done < total:
+        count = min(at_once, total - done)
+        index_B = torch.arange(done, done + count) // wanted
         runs.append(
             speculate(
                 target,
                 recipe.draft,
-                context_BTC.repeat(count, 1, 1),
+                context_KTC[index_B].to(target.device),
                 horizon=horizon,
                 acceptance=recipe.acceptance,
                 policy=recipe.evaluation.policy,
@@ -264,9 +270,12 @@ def _forecasts(
             )
         )
         done += count
-        progress(done, wanted)
-    values_SHC: Tensor = torch.cat([run.forecast_BTC.cpu() for run in runs])
-    return runs, (values_SHC * deviation_C + mean_C).float().numpy()
+        progress(done, total)
+    values_BHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
+    mean_KC, deviation_KC = (torch.stack(part) for part in zip(*scalers, strict=True))
+    values_KSHC = values_BHC.unflatten(0, (len(contexts), wanted))
+    values_KSHC = values_KSHC * deviation_KC[:, None, None] + mean_KC[:, None, None]
+    return runs, values_KSHC.float().numpy()
 
 
 def _scaler(values_TC: Tensor, variates: tuple[str, ...], reads: Reads) -> tuple[Tensor, Tensor]:
@@ -282,8 +291,13 @@ def _scaler(values_TC: Tensor, variates: tuple[str, ...], reads: Reads) -> tuple
     return mean_C, deviation_C
 
 
-def _tidy(values_SHC: np.ndarray, context: Context) -> pd.DataFrame:
+def _tidy(values_KSHC: np.ndarray, contexts: list[Context]) -> pd.DataFrame:
     """One row per time step and variate; steps are numbered where the data has no time."""
+    parts = [_rows(*one) for one in zip(values_KSHC, contexts, strict=True)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rows(values_SHC: np.ndarray, context: Context) -> pd.DataFrame:
     samples, horizon, variates = values_SHC.shape
     axis = context.axis(horizon)
     table = pd.DataFrame(

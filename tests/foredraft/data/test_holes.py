@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from foredraft import bank, train
-from foredraft.data import DataError, MissingCells, Reading, holes, load
+from foredraft.data import DataError, Reading, holes, load
 from foredraft.data.long import Series
 from foredraft.data.steps import Step
 from foredraft.data.tables import Table
@@ -302,17 +302,6 @@ def test_a_variate_without_a_value_in_training_is_refused_and_its_remedy_works(
     message = complaint(source, missing="interpolate")
     assert "column 'line' has no value in the training rows 1 to 168" in message
     assert load(source, reading=Reading(ignore=("line",))).variates == ("wave",)
-
-
-def test_a_context_across_a_hole_that_was_not_filled_is_refused(tmp_path: Path) -> None:
-    source = kept(tmp_path / "ours.csv", line(rows=240).drop(index=[230]))
-    ours = load(source, missing="skip")
-    with pytest.raises(MissingCells, match=r"row 231 has missing values.*last 16 rows"):
-        ours.contexts(16)
-    assert ours.contexts(9).values_SLC.shape == (1, 9, 2)
-    filled = load(source, missing="interpolate").contexts(16)
-    assert np.isfinite(filled.values_SLC).all()
-    assert filled.last_S[0] == ours.time[-1]
 
 
 # Filled cells are no truth

@@ -342,22 +342,6 @@ def test_series_too_short_for_a_window_are_left_out_and_all_of_them_refused(tmp_
         ours.windows("train", context=80, horizon=10)
 
 
-def test_contexts_are_the_last_rows_of_each_series_after_its_own_end(tmp_path: Path) -> None:
-    table = unequal()
-    ours = load(kept(tmp_path / "ours.csv", table))
-    contexts = ours.contexts(70)
-    assert contexts.variates == ("north", "south")
-    assert (contexts.values_SLC.shape, contexts.short) == ((2, 70, 1), 1)
-    for index, name in enumerate(contexts.variates):
-        wanted = table[table["unique_id"] == name]
-        assert contexts.last_S[index] == wanted["ds"].iloc[-1]
-        np.testing.assert_allclose(
-            contexts.values_SLC[index, :, 0], wanted["y"].iloc[-70:], rtol=1e-6
-        )
-    with pytest.raises(DataError, match="no series of more than 120 rows"):
-        ours.contexts(121)
-
-
 def test_a_level_beyond_single_precision_is_taken_off_each_series_alone(tmp_path: Path) -> None:
     table = unequal()
     high = table["unique_id"] == "south"

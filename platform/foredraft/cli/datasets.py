@@ -59,7 +59,7 @@ class Data(ReadsData, Common):
         try:
             dataset = data.load(source, missing=self.missing, reading=self.reading)
             if reference.endswith(".json"):
-                context.context_of(dataset, forecaster.reads_of(Path(reference)), source=source)
+                context.contexts_of(dataset, forecaster.reads_of(Path(reference)), source=source)
                 return Finding("ok", f"{reference} can forecast from it")
             config = bank.open_model(
                 bank.find(reference, kind="target", storage=self.storage)

@@ -1,6 +1,6 @@
 """Data sets by name or by path: parsed once, then memory-mapped, scaled and cut into windows."""
 
-from foredraft.data.dataset import Contexts, Dataset
+from foredraft.data.dataset import Dataset
 from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.loading import VERSION, load
 from foredraft.data.quality import check, notes
@@ -11,7 +11,6 @@ from foredraft.data.windows import Windows
 __all__ = [
     "DATASETS",
     "VERSION",
-    "Contexts",
     "DataError",
     "Dataset",
     "Missing",

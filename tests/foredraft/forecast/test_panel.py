@@ -19,8 +19,8 @@ import torch
 
 from foredraft import data, files, forecast
 from foredraft.forecast.context import Reads, context_of, contexts_of
-from speculation import Tolerance
-from timer_xl import TimerXL, TimerXLConfig, checkpoint
+from speculation import Tolerance, checkpoint
+from timer_xl import TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=1)
 READS = Reads(patch=8, context=32, step="h", variates=(), mean=(), deviation=())

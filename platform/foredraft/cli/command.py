@@ -67,6 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
                 print(json.dumps(result, separators=(",", ":"), default=str))
             else:
                 verb.show(result)
+        if code := verb.code(result):
+            sys.exit(code)
     except InvalidInput as error:
         if os.environ.get("FOREDRAFT_TRACEBACK"):
             raise

@@ -46,6 +46,9 @@ class Verb(Protocol):
     def show(self, result: Result) -> None:
         """Print the result for a person."""
 
+    def code(self, result: Result) -> int:
+        """With which the process ends: 0, or 2 where the result is that something will not do."""
+
 
 def default_storage() -> Path:
     """Where artefacts are when no `--storage` is given."""
@@ -94,6 +97,10 @@ class Common:
     def show(self, result: Result) -> None:
         """Print the result for a person."""
         show(result)
+
+    def code(self, result: Result) -> int:
+        """0: what was asked for is done."""
+        return 0
 
 
 def flat(words: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:

@@ -77,6 +77,10 @@ class Data(ReadsData, Common):
         for line in report_lines(result):
             print(line)
 
+    def code(self, result: Result) -> int:
+        """2 where a check says that the file, read with these flags, would be refused."""
+        return 0 if result.get("usable", True) else 2
+
 
 def report_lines(report: Result) -> list[str]:
     """What `data check` found, as lines that are read in ten seconds."""

@@ -18,11 +18,13 @@ import pandas as pd
 
 from foredraft.data import formats, holes
 from foredraft.data.dataset import Dataset
+from foredraft.data.errors import DataError
 from foredraft.data.loading import AS_FOUND, goes_by_rows, matching
-from foredraft.data.long import Series, bounds_of
+from foredraft.data.long import bounds_of
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import locate, verified
-from foredraft.data.splits import split
+from foredraft.data.seasonal import Stretch, median_naive_error, stretches
+from foredraft.data.splits import split, with_a_scale
 from foredraft.data.steps import Step, gaps
 from foredraft.data.tables import Table, of_frame
 from foredraft.data.values import option
@@ -38,9 +40,12 @@ STUCK_SEASONS = 3
 """Seasons without any change, after which a meter may be dead."""
 SHOWN = 5
 """Variates that are named; of more, how many."""
-
+DONE = {"skip": "no window touches one", "interpolate": "they are filled linearly in time"} | {
+    "seasonal": "they are filled from the seasons beside"
+}
 
 _told: set[str] = set()
+"""Identities of the data sets of which this process has told."""
 
 
 class Finding(NamedTuple):
@@ -74,7 +79,9 @@ def check(
     published = matching(table, entry=entry, path=path)
     by_rows = goes_by_rows(path, entry)
     rows, absent = len(table.values_TC), []
-    cells, place = int(np.isnan(table.values_TC).sum()), holes.first_missing(table)
+    missing_C = np.isnan(table.values_TC).sum(axis=0)
+    cells, place = int(missing_C.sum()), holes.first_missing(table)
+    worst = None if table.series or not cells else table.variates[int(missing_C.argmax())]
     time, series = table.time, table.series
     step = holes.step_of(table, reading=reading, label=str(path), by_rows=by_rows)
     if time is not None and step is not None and not by_rows:
@@ -83,9 +90,14 @@ def check(
         table, missing="interpolate", reading=reading, label=str(path), by_rows=by_rows
     )
     ranges = split(table, fractions=None, entry=published, label=str(path))
-    odd = list(_oddities(table.values_TC, _stretches(table), step=step, filled=table.filled_TC))
     level = [] if table.level_C is None else _names(table.variates, table.level_C != 0)
-    findings = [*_holes(cells, place, absent, missing=missing), *_levels(level), *odd]
+    findings = [
+        *_holes(cells, place, worst, absent, missing=missing),
+        *_unlearnable(table, ranges, step, missing=missing, name=path.stem),
+        *_levels(level),
+        *_oddities(table),
+        *_empty(ranges),
+    ]
     return {
         "file": str(path),
         "format": found.told(),
@@ -102,9 +114,12 @@ def check(
         "longest_gap": max(absent, key=lambda gap: gap["rows"], default=None),
         "missing": cells,
         "first_missing": place._asdict() if place else None,
-        "constant": [one.name for one in _constants(table)],
+        "most_missing": worst,
+        "constant": [one.name for one in stretches(table) if _is_constant(table, one)],
         "season": step.season if step else None,
-        "seasonal_naive": _naive_error(table, ranges["train"], step),
+        "seasonal_naive": median_naive_error(
+            table, ranges["train"], season=step.season if step else 1
+        ),
         "splits": {name: int(np.diff(r).sum()) for name, r in ranges.items()},
         "borders": _borders(table.time, ranges) if not series else None,
         "usable": not any(finding.level == "refused" for finding in findings),
@@ -125,89 +140,80 @@ def notes(dataset: Dataset) -> list[str]:
 
 def oddities(dataset: Dataset) -> list[Finding]:
     """What looks odd in the values of a data set that could be read."""
-    parts = _parts(dataset.variates, dataset.series, len(dataset.values_TC))
-    filled = None if dataset.filled_TC is None else dataset.filled_TC
-    found = list(_oddities(dataset.values_TC, parts, step=dataset.step, filled=filled))
+    found = list(_oddities(dataset))
     if dataset.filled:
         share = dataset.filled / dataset.values_TC.size
-        what = f"{dataset.filled} cells ({share:.2%}) were missing and are filled"
+        what = f"{dataset.filled:,} cells ({share:.2%}) were missing and are filled"
         found.insert(0, Finding("note", what))
     return found
 
 
-class Stretch(NamedTuple):
-    """The values of one variate, or of one series."""
-
-    name: str
-    column: int
-    first: int
-    end: int
+def _is_constant(data: Table | Dataset, one: Stretch) -> bool:
+    values_T = data.values_TC[one.first : one.end, one.column]
+    low, high = np.fmin.reduce(values_T), np.fmax.reduce(values_T)
+    return bool(low == high)
 
 
-def _parts(variates: tuple[str, ...], series: tuple[Series, ...], rows: int) -> list[Stretch]:
-    if series:
-        return [Stretch(one.name, 0, one.first, one.end) for one in series]
-    return [Stretch(name, column, 0, rows) for column, name in enumerate(variates)]
-
-
-def _stretches(table: Table) -> list[Stretch]:
-    return _parts(table.variates, table.series, len(table.values_TC))
-
-
-def _constants(table: Table) -> Iterator[Stretch]:
-    for one in _stretches(table):
-        values_T = table.values_TC[one.first : one.end, one.column]
-        if values_T.min() == values_T.max():
-            yield one
-
-
-def _oddities(
-    values_TC: np.ndarray,
-    stretches: list[Stretch],
-    *,
-    step: Step | None,
-    filled: np.ndarray | None,
-) -> Iterator[Finding]:
-    """What looks odd in each stretch, one finding a kind."""
-    every = max(1, values_TC.size // LOOKED_AT)
-    season = step.season if step else 1
+def _oddities(data: Table | Dataset) -> Iterator[Finding]:
+    """What looks odd in each variate or series, one finding a kind."""
+    every = max(1, data.values_TC.size // LOOKED_AT)
+    about = "about " if every > 1 else ""
+    season = data.step.season if data.step else 1
     constant: list[str] = []
-    codes: list[tuple[str, float, int]] = []
+    codes: list[str] = []
+    said: dict[str, None] = {}
     outliers: list[tuple[int, str]] = []
     stuck: list[tuple[int, str]] = []
-    for one in stretches:
-        values_T = np.asarray(values_TC[one.first : one.end : every, one.column], dtype=np.float64)
-        if filled is not None:
-            values_T = values_T[~filled[one.first : one.end : every, one.column]]
-        values_T = values_T[~np.isnan(values_T)]
-        if not len(values_T):
+    for index, one in enumerate(stretches(data)):
+        values_N, rows_N = _observed(data, one, every=every)
+        level = 0.0 if data.level_C is None else float(data.level_C[index])
+        if not len(values_N):
             continue
-        if values_T.min() == values_T.max():
+        if values_N.min() == values_N.max() and _is_constant(data, one):
             constant.append(one.name)
             continue
-        if (code := _code(values_T)) is not None:
-            codes.append((one.name, code[0], code[1] * every))
-            values_T = values_T[values_T != code[0]]
-        if count := _outlying(values_T):
-            outliers.append((count * every, one.name))
-        longest = _longest_run(values_T) * every
-        if longest > max(STUCK_SEASONS * season, 24):
-            stuck.append((longest, one.name))
+        if (code := _code(values_N)) is not None:
+            codes.append(f"{one.name} {code[0] + level:g} ({about}{code[1] * every} times)")
+            said[option("na", f"{code[0] + level:g}")] = None
+            rows_N, values_N = rows_N[values_N != code[0]], values_N[values_N != code[0]]
+        if count := _outlying(values_N):
+            far = int(np.abs(values_N - np.median(values_N)).argmax())
+            place = f"{values_N[far] + level:g} at {_place(data, one, int(rows_N[far]))}"
+            outliers.append((count, f"{one.name} {about}{count * every} ({place})"))
+        first, longest = _longest_run(values_N)
+        if longest * every > max(STUCK_SEASONS * season, 24):
+            place = _place(data, one, int(rows_N[first]))
+            stuck.append((longest, f"{one.name} {about}{longest * every} (from {place})"))
     if constant:
-        yield Finding("note", f"constant: {_few(constant)}", "they say nothing (--ignore NAME)")
+        ignore = " ".join(option("ignore", name) for name in constant[:SHOWN])
+        yield Finding("note", f"constant: {_few(constant)}", f"they say nothing ({ignore})")
     if codes:
-        shown = _few([f"{name} {value:g} ({count} times)" for name, value, count in codes])
-        remedy = f"if it stands for a missing value: {option('na', f'{codes[0][1]:g}')}"
-        yield Finding("note", f"one value again and again, far from all others: {shown}", remedy)
+        what = f"one value again and again, far from all others: {_few(codes)}"
+        remedy = f"if it stands for a missing value: {' '.join(list(said)[:SHOWN])}"
+        yield Finding("note", what, remedy)
     if outliers:
         yield _counted("values far beyond all others", outliers)
     if stuck:
         yield _counted("rows without any change", stuck)
 
 
+def _observed(data: Table | Dataset, one: Stretch, *, every: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values that were observed, float64, and their rows; of a large data set some of them."""
+    rows_N = np.arange(one.first, one.end, every)
+    values_N = np.asarray(data.values_TC[one.first : one.end : every, one.column], dtype=np.float64)
+    known_N = ~np.isnan(values_N)
+    if data.filled_TC is not None:
+        known_N &= ~data.filled_TC[one.first : one.end : every, one.column]
+    return values_N[known_N], rows_N[known_N]
+
+
+def _place(data: Table | Dataset, one: Stretch, row: int) -> str:
+    """A row by its time, or by its number as a person counts."""
+    return f"row {row - one.first + 1}" if data.time is None else str(data.time[row])
+
+
 def _counted(what: str, found: list[tuple[int, str]]) -> Finding:
-    found = sorted(found, reverse=True)
-    return Finding("note", f"{what}: {_few([f'{name} {count}' for count, name in found])}")
+    return Finding("note", f"{what}: {_few([text for _, text in sorted(found, reverse=True)])}")
 
 
 def _few(names: list[str]) -> str:
@@ -238,12 +244,14 @@ def _outlying(values_T: np.ndarray) -> int:
     return int((np.abs(values_T - middle) > OUTLYING * deviation).sum()) if deviation else 0
 
 
-def _longest_run(values_T: np.ndarray) -> int:
-    """Rows in which nothing changes, where it is no resting value such as a night's zero."""
+def _longest_run(values_T: np.ndarray) -> tuple[int, int]:
+    """First row and length of the longest stretch in which nothing changes."""
+    if not len(values_T):
+        return 0, 0
     changed = np.flatnonzero(np.diff(values_T))
     edges = np.concatenate(([-1], changed, [len(values_T) - 1]))
-    lengths = np.diff(edges)
-    return int(lengths.max()) if len(lengths) else 0
+    longest = int(np.diff(edges).argmax())
+    return int(edges[longest]) + 1, int(edges[longest + 1] - edges[longest])
 
 
 def _absent(time: pd.DatetimeIndex, step: Step, bounds: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -253,20 +261,68 @@ def _absent(time: pd.DatetimeIndex, step: Step, bounds: np.ndarray) -> Iterator[
 
 
 def _holes(
-    cells: int, place: holes.Place | None, absent: list[dict[str, Any]], *, missing: Missing
+    cells: int,
+    place: holes.Place | None,
+    worst: str | None,
+    absent: list[dict[str, Any]],
+    *,
+    missing: Missing,
 ) -> Iterator[Finding]:
-    level = "refused" if missing == "refuse" else "note"
-    remedy = "--missing interpolate fills, --missing skip leaves out the windows that touch one"
+    level, remedy = "note", DONE.get(missing, "")
+    if missing == "refuse":
+        level = "refused"
+        remedy = "--missing interpolate fills, --missing skip leaves out the windows that touch one"
     if absent:
         longest = max(absent, key=lambda gap: int(gap["rows"]))
         rows = sum(int(gap["rows"]) for gap in absent)
-        what = f"{rows} rows are absent in {len(absent)} gaps, the longest of {longest['rows']} "
+        what = (
+            f"{_are(rows, 'row')} absent in {len(absent)} gaps, the longest of {longest['rows']} "
+        )
         yield Finding(level, f"{what}after {longest['after']}", remedy)
     if place is not None:
-        what = f"{cells} cells are missing, the first in {place.column}, row {place.row}"
+        what = f"{_are(cells, 'cell')} missing, the first in {place.column}, row {place.row}"
+        what += f", most of them in {worst}" if worst and worst != place.column else ""
         yield Finding(level, what, remedy)
     if not absent and place is None:
         yield Finding("ok", "no row is absent, no cell is missing")
+
+
+def _are(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
+def _unlearnable(
+    table: Table,
+    ranges: dict[str, np.ndarray],
+    step: Step | None,
+    *,
+    missing: Missing,
+    name: str,
+) -> Iterator[Finding]:
+    """What `load` would refuse though the file could be read; holes themselves are told before."""
+    if table.filled_TC is None or missing == "refuse":
+        return
+    if missing == "seasonal" and step is None:
+        what = "nothing tells how long a season is"
+        yield Finding("refused", what, "say --step, or --missing interpolate")
+        return
+    known = [
+        not table.filled_TC[slice(*ranges["train"][index if table.series else 0]), one.column].all()
+        for index, one in enumerate(stretches(table))
+    ]
+    mean_C = np.where(known, 0.0, np.nan)
+    try:
+        with_a_scale(table, ranges, mean_C, np.ones_like(mean_C), name=name)
+    except DataError as error:
+        yield Finding("refused", str(error))
+
+
+def _empty(ranges: dict[str, np.ndarray]) -> Iterator[Finding]:
+    """Splits without a row."""
+    names = [name for name, ranges_S2 in ranges.items() if not np.diff(ranges_S2).any()]
+    if names:
+        verb = "has" if len(names) == 1 else "have"
+        yield Finding("note", f"{' and '.join(names)} {verb} no row", "add rows")
 
 
 def _levels(names: list[str]) -> Iterator[Finding]:
@@ -277,21 +333,6 @@ def _levels(names: list[str]) -> Iterator[Finding]:
 
 def _names(variates: tuple[str, ...], chosen_C: np.ndarray) -> list[str]:
     return [variates[index] for index in np.flatnonzero(chosen_C)]
-
-
-def _naive_error(table: Table, ranges_S2: np.ndarray, step: Step | None) -> float | None:
-    """Mean absolute seasonal-naive error over training, in deviations; the median variate's.
-
-    What MASE divides by (Hyndman and Koehler, International Journal of Forecasting 22, 2006).
-    """
-    season = step.season if step else 1
-    errors = []
-    for index, one in enumerate(_stretches(table)):
-        first, end = ranges_S2[index if table.series else 0].tolist()
-        values_T = table.values_TC[first:end, one.column].astype(np.float64)
-        if len(values_T) > season and values_T.std() > 0:
-            errors.append(np.abs(values_T[season:] - values_T[:-season]).mean() / values_T.std())
-    return float(np.median(errors)) if errors else None
 
 
 def _borders(time: pd.DatetimeIndex | None, ranges: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 - A code for a missing value, an outlier, a dead meter, a constant and a high level are told; a
   night's zero and a calm series are not.
 - A remedy that is told works.
+- It ends with 2 exactly where `load` would refuse the file, read with the same flags.
 - It says whether a recipe, or a target, can read the data.
 - Before a training each data set is told of once, and only what is odd.
 """
@@ -46,6 +47,15 @@ def written(tmp_path: Path, table: pd.DataFrame) -> str:
     return str(tmp_path / "mine.csv")
 
 
+def code(*words: str) -> int:
+    """With which `foredraft data` ends."""
+    try:
+        main(["data", *words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
 def told(report: dict[str, Any]) -> list[str]:
     return [f"{one['level']}: {one['what']}; {one['remedy']}" for one in report["findings"]]
 
@@ -69,6 +79,64 @@ def test_absent_rows_are_counted_with_the_place_of_the_longest_gap(tmp_path: Pat
     assert not report["usable"]
     assert "refused: 13 rows are absent in 2 gaps, the longest of 12" in told(report)[0]
     assert check(written(tmp_path, table), missing="interpolate")["usable"]
+
+
+@pytest.mark.parametrize("missing", ["refuse", "skip", "interpolate", "seasonal"])
+@pytest.mark.parametrize(
+    "kind", ["whole", "absent", "missing", "late", "late series", "no time", "repeats", "uneven"]
+)
+def test_it_ends_with_2_exactly_where_a_file_read_so_is_refused(
+    tmp_path: Path, kind: str, missing: Any
+) -> None:
+    table = frame(b=1.0 + np.arange(ROWS) % 7)
+    if kind == "absent":
+        table = table.drop(index=[7, 8])
+    elif kind in ("missing", "no time"):
+        table.loc[[8, 9], "b"] = np.nan
+    elif kind == "late":
+        table.loc[:1000, "b"] = np.nan
+    elif kind == "late series":
+        table.loc[:1000, "b"] = np.nan
+        table = table.melt("date", var_name="unique_id", value_name="y").iloc[:-1]
+    elif kind == "repeats":
+        table.loc[9, "date"] = table.loc[8, "date"]
+    elif kind == "uneven":
+        table["date"] += pd.to_timedelta(np.arange(ROWS) ** 2, unit="s")
+    if kind == "no time":
+        table = table.drop(columns="date")
+    path = written(tmp_path, table)
+    try:
+        data.load(path, missing=missing)
+        expected = 0
+    except data.DataError:
+        expected = 2
+    assert code("check", path, "--missing", missing) == expected
+
+
+def test_most_of_the_missing_cells_are_in_a_variate_that_is_named(tmp_path: Path) -> None:
+    table = frame(b=1.0 + np.arange(ROWS) % 7)
+    table.loc[3, "load"] = table.loc[20:29, "b"] = np.nan
+    report = check(written(tmp_path, table), missing="interpolate")
+    assert report["most_missing"] == "b"
+    (note,) = told(report)
+    assert note == (
+        "note: 11 cells are missing, the first in load, row 4, most of them in b; "
+        "they are filled linearly in time"
+    )
+
+
+def test_a_split_without_a_row_is_told(tmp_path: Path) -> None:
+    (note,) = [n for n in told(check(written(tmp_path, frame().head(4)))) if "no row;" in n]
+    assert note == "note: test has no row; add rows"
+
+
+def test_filled_cells_do_not_calm_the_unit_of_mase(tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).normal(size=ROWS)
+    table = frame(load=noise)
+    expected = check(written(tmp_path, table))["seasonal_naive"]
+    table.loc[100:399, "load"] = np.nan
+    report = check(written(tmp_path, table), missing="interpolate")
+    assert report["seasonal_naive"] == pytest.approx(expected, rel=0.1)
 
 
 def test_missing_cells_are_counted_with_the_first_place(tmp_path: Path) -> None:
@@ -102,10 +170,15 @@ def test_zeros_of_the_night_are_no_code(tmp_path: Path) -> None:
     assert not any("again" in line for line in told(check(written(tmp_path, frame(sun=sun)))))
 
 
-def test_values_far_beyond_all_others_are_counted(tmp_path: Path) -> None:
+def test_values_far_beyond_all_others_are_counted_with_the_place_of_the_farthest(
+    tmp_path: Path,
+) -> None:
     table = frame()
     table.loc[[10, 700], "load"] = [90_000.0, -50_000.0]
-    assert "note: values far beyond all others: load 2; " in told(check(written(tmp_path, table)))
+    far = "load 2 (90000 at 2024-01-01 10:00:00)"
+    assert f"note: values far beyond all others: {far}; " in told(check(written(tmp_path, table)))
+    numbered = written(tmp_path, table.drop(columns="date"))
+    assert "load 2 (90000 at row 11)" in told(check(numbered))[-1]
 
 
 def test_a_dead_meter_is_told_and_a_short_rest_is_not(tmp_path: Path) -> None:
@@ -116,7 +189,7 @@ def test_a_dead_meter_is_told_and_a_short_rest_is_not(tmp_path: Path) -> None:
         for line in told(check(written(tmp_path, frame(dead=dead, rests=rests))))
         if "without any change" in line
     ]
-    assert "dead 100" in note
+    assert "dead 100 (from 2024-01-13 12:00:00)" in note
     assert "rests" not in note
 
 
@@ -139,7 +212,7 @@ def test_the_report_for_a_person_fits_on_a_screen(
 ) -> None:
     table = frame(flat=1.0)
     table.loc[[10, 700], "load"] = [90_000.0, np.nan]
-    main(["data", "check", written(tmp_path, table.drop(index=[50]))])
+    assert code("check", written(tmp_path, table.drop(index=[50]))) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("mine.csv: 1,199 rows of 2 variates, a row every h")
     assert len(lines) < 12
@@ -164,7 +237,7 @@ def test_it_says_whether_a_target_finds_windows_in_it(
     report = json.loads(capsys.readouterr().out)
     assert told(report)[-1] == f"ok: target {key} has 781 training windows in it; "
     frame().head(60).to_csv(tmp_path / "short.csv", index=False)
-    main(["data", "check", str(tmp_path / "short.csv"), "--for", key, *storage, "--json"])
+    assert code("check", str(tmp_path / "short.csv"), "--for", key, *storage, "--json") == 2
     report = json.loads(capsys.readouterr().out)
     assert not report["usable"]
     assert f"refused: not for {key}: short: train has 42 rows" in told(report)[-1]
@@ -181,7 +254,7 @@ def test_for_a_recipe_that_is_not_there_is_the_users_mistake(
 
 def test_a_data_set_is_told_of_once_in_a_process(tmp_path: Path) -> None:
     dataset = data.load(written(tmp_path, frame(flat=1.0)))
-    assert data.notes(dataset) == ["mine: constant: flat; they say nothing (--ignore NAME)"]
+    assert data.notes(dataset) == ["mine: constant: flat; they say nothing (--ignore flat)"]
     assert data.notes(dataset) == []
 
 

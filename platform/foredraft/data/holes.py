@@ -146,7 +146,9 @@ def _refuse_disorder(time: pd.DatetimeIndex, *, label: str) -> None:
     step_T = np.diff(instants(time))
     row = int(np.flatnonzero(step_T <= np.timedelta64(0))[0]) + 1
     if step_T[row - 1] == np.timedelta64(0):
-        trouble, remedy = "repeats", "keep one row per time (local times repeat in autumn: use UTC)"
+        trouble, remedy = "repeats", "keep one row per time"
+        if time.tz is None:
+            remedy += " (local times repeat in autumn: name their zone, --timezone Europe/Berlin)"
     else:
         trouble, remedy = "goes back behind", "sort the rows by time"
     raise DataError(
@@ -160,10 +162,13 @@ def _irregular(time: pd.DatetimeIndex) -> str:
     lengths, counts = np.unique(ahead_T, return_counts=True)
     usual = lengths[counts.argmax()]
     row = int(np.flatnonzero(ahead_T != usual)[0])
+    local = ""
+    if {pd.Timedelta(hours=23), pd.Timedelta(hours=25)} & {pd.Timedelta(one) for one in lengths}:
+        local = "days of 23 and 25 hours are a zone's: name it, --timezone Europe/Berlin; else "
     return (
         f"the times keep no step: row {row + 2} is {pd.Timedelta(ahead_T[row])} after the row "
-        f"before, most are {pd.Timedelta(usual)}; resample it to an even step, or take the rows as "
-        "they come with --time none"
+        f"before, most are {pd.Timedelta(usual)}; {local}resample it to an even step, or take the "
+        "rows as they come with --time none"
     )
 
 
@@ -190,11 +195,10 @@ def _on_grid(
             "the file there"
         )
     if missing == "refuse":
-        raise MissingCells(
-            f"{label}: {absent} rows are absent (a row every {step.name}), the first "
-            f"{ahead_T[row] - 1} of them{name.replace(':', ' in')} after row {row + 1} "
-            f"({time[first + row]})"
-        )
+        where = f"{name.replace(':', ' in')} after row {row + 1} ({time[first + row]})"
+        first_gap = "" if absent == 1 else f" the first {ahead_T[row] - 1} of them"
+        rows = "1 row is" if absent == 1 else f"{absent} rows are"
+        raise MissingCells(f"{label}: {rows} absent (a row every {step.name}),{first_gap}{where}")
     starts = np.concatenate(([0], np.cumsum(ends)))
     row_T = places_T + np.repeat(starts[:-1], bounds[:, 1] - bounds[:, 0])
     values_TC = np.full((int(starts[-1]), table.values_TC.shape[1]), np.nan, dtype=np.float32)

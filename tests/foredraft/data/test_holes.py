@@ -124,7 +124,7 @@ def test_a_change_of_the_clock_is_no_absent_row(tmp_path: Path) -> None:
 def test_weekends_of_a_five_day_week_are_not_absent_and_a_holiday_is(tmp_path: Path) -> None:
     table = line(rows=60, step="B")
     assert load(kept(tmp_path / "whole.csv", table)).step == Step("B")
-    assert "1 rows are absent (a row every B)" in complaint(
+    assert "1 row is absent (a row every B)" in complaint(
         kept(tmp_path / "holiday.csv", table.drop(index=30))
     )
 

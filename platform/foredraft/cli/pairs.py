@@ -78,6 +78,7 @@ class Evaluate(ReadsData, Common):
         )
         windows = evaluate.draw_windows(evaluation, target.config)
         season = yardstick.season_of(evaluation, target.config)
+        unit_C = yardstick.unit_of(evaluation, season=season)
         with STDERR.status("forecasting"):
             alone, by_draft = (
                 evaluate.forecast_alone(model, windows, evaluation=evaluation)
@@ -95,13 +96,20 @@ class Evaluate(ReadsData, Common):
             measured = timing.time_pairs(
                 target, draft, rule, windows, evaluation=evaluation, pairs=self.pairs
             )
+        told = {
+            name: {
+                **windows.errors_of(forecast_WHC)._asdict(),
+                "mase": yardstick.mase(forecast_WHC, windows, unit_C=unit_C),
+            }
+            for name, forecast_WHC in (("target", alone), ("draft", by_draft))
+        }
+        naive = yardstick.seasonal_naive(windows, season=season, unit_C=unit_C)
         return {
             **row._asdict(),
             **measured._asdict(),
             "windows": len(windows.truth_WHC),
-            "target": windows.errors_of(alone)._asdict(),
-            "draft": windows.errors_of(by_draft)._asdict(),
-            "seasonal_naive": yardstick.seasonal_naive(windows, season=season)._asdict(),
+            **told,
+            "seasonal_naive": naive._asdict(),
         }
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from foredraft import data
+from foredraft.data.seasonal import naive_errors
 from foredraft.judge import evaluate
 from foredraft.settings.config import Evaluation
 from speculation.forecaster import Architecture
@@ -30,6 +31,8 @@ class Naive(NamedTuple):
     """rows; 1 says the last row again"""
     mse: float
     mae: float
+    mase: float | None = None
+    """mae over what it errs by in training, variate by variate"""
 
 
 def season_of(evaluation: Evaluation, config: Architecture) -> int:
@@ -52,10 +55,47 @@ def season_of(evaluation: Evaluation, config: Architecture) -> int:
     return season if season <= config.context else 1
 
 
-def seasonal_naive(windows: evaluate.EvaluationWindows, *, season: int) -> Naive:
+def unit_of(evaluation: Evaluation, *, season: int) -> Tensor | None:
+    """What seasonal naive errs by in training, float64 [C], standardised: the unit of MASE.
+
+    Hyndman and Koehler, International Journal of Forecasting 22 (2006), equation 5. None of a
+    panel, whose windows are of many series.
+
+    Raises:
+        DataError: the data cannot be read.
+    """
+    dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
+    if dataset.series:
+        return None
+    error_C = naive_errors(dataset, dataset.ranges["train"], season=season)
+    return torch.from_numpy(error_C / dataset.deviation_C)
+
+
+def mase(
+    forecast_WHC: Tensor, windows: evaluate.EvaluationWindows, *, unit_C: Tensor | None
+) -> float | None:
+    """Mean absolute error in units of what seasonal naive errs by in training.
+
+    The mean of the variates, without those that never differ from a season before; None where no
+    variate is left, or the unit is not known.
+    """
+    if unit_C is None:
+        return None
+    error_WHC = (forecast_WHC.double() - windows.truth_WHC.double()).abs()
+    if windows.observed_WHC is not None:
+        error_WHC = error_WHC.masked_fill(~windows.observed_WHC, float("nan"))
+    scaled_C = error_WHC.nanmean((0, 1)) / unit_C
+    scaled_C = scaled_C[torch.isfinite(scaled_C)]
+    return float(scaled_C.mean()) if len(scaled_C) else None
+
+
+def seasonal_naive(
+    windows: evaluate.EvaluationWindows, *, season: int, unit_C: Tensor | None = None
+) -> Naive:
     """The errors of repeating the context's last season over the horizon."""
     forecast_WHC = repeated(windows.context_WTC, horizon=windows.truth_WHC.shape[1], season=season)
-    return Naive(season, *windows.errors_of(forecast_WHC))
+    errors = windows.errors_of(forecast_WHC)
+    return Naive(season, *errors, mase(forecast_WHC, windows, unit_C=unit_C))
 
 
 def repeated(context_WTC: Tensor, *, horizon: int, season: int) -> Tensor:

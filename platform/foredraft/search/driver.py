@@ -138,7 +138,8 @@ def _alone(study: Study, target: bank.Model) -> Target:
     accuracy: evaluate.Accuracy = ray.get(work).accuracy
     season = yardstick.season_of(study.evaluation, target.config)
     windows = evaluate.draw_windows(study.evaluation, target.config)
-    naive = yardstick.seasonal_naive(windows, season=season)
+    unit_C = yardstick.unit_of(study.evaluation, season=season)
+    naive = yardstick.seasonal_naive(windows, season=season, unit_C=unit_C)
     return results.target_alone(target, accuracy, naive)
 
 

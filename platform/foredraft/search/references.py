@@ -21,6 +21,8 @@ class Naive(Errors):
 
     season: int
     """rows that it repeats"""
+    mase: float | None = None
+    """mae over what it errs by in training"""
 
 
 class Target(Sizes):

@@ -44,7 +44,7 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
     for point, rule, name in ((choice, CHOICE, "best.json"), (knee, KNEE, "knee.json")):
         (directory / name).unlink(missing_ok=True)
         if point:
-            write_json(directory / name, _recipe(point, rule, record.study, directory, target))
+            write_json(directory / name, _recipe(point, rule, record, directory, target))
     write_references(record, directory)
     _write_curves(record, directory, target)
 
@@ -91,9 +91,10 @@ def _point(point: Point) -> dict[str, Any]:
 
 
 def _recipe(
-    point: Point, rule: str, study: Study, directory: Path, target: bank.Model
+    point: Point, rule: str, record: Record, directory: Path, target: bank.Model
 ) -> dict[str, Any]:
     """A point of the front, with all that is needed to forecast by it."""
+    study, naive = record.study, record.target.naive if record.target else None
     recipe = _point(point)
     path = directory.parents[1] / "drafts" / point.outcome.draft.key
     recipe["draft"]["path"] = os.path.relpath(path, directory)
@@ -102,6 +103,10 @@ def _recipe(
         "rule": rule,
         "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
         "evaluation": evaluation_of(point.trial, study).model_dump(mode="json"),
+        "references": {
+            "target": point.outcome.target.model_dump(),
+            "seasonal_naive": naive.model_dump() if naive else None,
+        },
         "plan": point.outcome.model_dump(mode="json", include={"plan"})["plan"],
         "reads": {
             "patch": target.config.patch,

@@ -2,6 +2,7 @@
 
 - It repeats the last season of the context, as often as the horizon is long.
 - Its errors are on the windows and in the units of every other error.
+- MASE divides by what it errs by in training; what was filled counts nowhere.
 - The season is the step's own, or the one that is given; without either the last row is repeated.
 """
 
@@ -71,6 +72,64 @@ def test_the_season_is_the_steps_own_if_the_context_holds_it(
 ) -> None:
     evaluation = Evaluation(data=str(waves / f"{file}.csv"), horizon=24)
     assert yardstick.season_of(evaluation, CONFIG) == season
+
+
+@pytest.mark.parametrize("season", [24, 7])
+def test_mase_is_in_units_of_what_it_errs_by_in_training_variate_by_variate(
+    waves: Path, season: int
+) -> None:
+    evaluation = Evaluation(
+        data=str(waves / "h.csv"), horizon=30, windows=5, split="test", season=season
+    )
+    windows = evaluate.draw_windows(evaluation, CONFIG)
+    unit_C = yardstick.unit_of(evaluation, season=season)
+    naive = yardstick.seasonal_naive(windows, season=season, unit_C=unit_C)
+    dataset = data.load(evaluation.data)
+    learnt_TC = dataset.values_TC[slice(*dataset.splits["train"])].astype(np.float64)
+    own_C = np.abs(learnt_TC[season:] - learnt_TC[:-season]).mean(axis=0)
+    said_WHC = yardstick.repeated(windows.context_WTC, horizon=30, season=season)
+    error_C = np.abs((said_WHC - windows.truth_WHC).double().numpy()).mean(axis=(0, 1))
+    error_C *= dataset.deviation_C
+    assert naive.mase == pytest.approx((error_C / own_C).mean(), rel=1e-4)
+    perfect = yardstick.mase(windows.truth_WHC, windows, unit_C=unit_C)
+    assert perfect == 0.0
+
+
+def test_what_was_filled_counts_neither_in_an_error_nor_in_its_unit(waves: Path) -> None:
+    table = pd.read_csv(waves / "h.csv")
+    table.loc[300:499, "b"] = np.nan
+    table.loc[900:940, "b"] = np.nan
+    table.to_csv(waves / "holes.csv", index=False)
+    evaluation = Evaluation(
+        data=str(waves / "holes.csv"),
+        missing="interpolate",
+        **{"horizon": 30, "windows": None, "split": "test"},
+    )
+    unit_C = yardstick.unit_of(evaluation, season=24)
+    assert unit_C is not None
+    dataset = data.load(evaluation.data, missing="interpolate")
+    b_T = table.b.to_numpy()[: dataset.splits["train"][1]]
+    own = np.nanmean(np.abs(b_T[24:] - b_T[:-24])) / dataset.deviation_C[1]
+    assert float(unit_C[1]) == pytest.approx(own, rel=1e-5)
+    windows = evaluate.draw_windows(evaluation, CONFIG)
+    wrong_WHC = windows.truth_WHC.clone()
+    assert windows.observed_WHC is not None
+    wrong_WHC[~windows.observed_WHC] += 100
+    assert yardstick.mase(wrong_WHC, windows, unit_C=unit_C) == 0.0
+
+
+def test_a_variate_that_never_changes_has_no_part_in_mase(waves: Path) -> None:
+    table = pd.read_csv(waves / "h.csv")
+    table.assign(flat=1.0).to_csv(waves / "flat.csv", index=False)
+    told = {}
+    for name in ("h", "flat"):
+        evaluation = Evaluation(
+            data=str(waves / f"{name}.csv"), horizon=30, windows=5, split="test"
+        )
+        windows = evaluate.draw_windows(evaluation, CONFIG)
+        unit_C = yardstick.unit_of(evaluation, season=24)
+        told[name] = yardstick.seasonal_naive(windows, season=24, unit_C=unit_C).mase
+    assert told["flat"] == pytest.approx(told["h"])
 
 
 def test_a_season_that_is_longer_than_the_context_is_refused(waves: Path) -> None:

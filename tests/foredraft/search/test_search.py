@@ -93,6 +93,16 @@ def test_every_draft_is_told_beside_the_target_under_its_own_policy(storage: Pat
     assert {draft["policy"] for draft in references["drafts"]} == {"sliding"}
 
 
+def test_a_choice_is_told_beside_its_target_and_seasonal_naive(storage: Path) -> None:
+    folder = storage / "studies" / "tiny"
+    best = json.loads((folder / "best.json").read_text())
+    target = json.loads((folder / "references.json").read_text())["target"]
+    assert best["references"]["seasonal_naive"] == target["naive"]
+    assert best["references"]["target"] == {"mse": target["mse"], "mae": target["mae"]}
+    assert target["naive"]["season"] == 24
+    assert target["naive"]["mase"] > 0
+
+
 def test_each_distinct_draft_is_trained_once(storage: Path) -> None:
     trials = pd.read_parquet(storage / "studies" / "tiny" / "trials.parquet")
     trained = {path.name for path in (storage / "drafts").iterdir()}

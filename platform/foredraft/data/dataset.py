@@ -20,8 +20,8 @@ from torch import Tensor
 
 from foredraft.data import scale, store
 from foredraft.data.errors import DataError
-from foredraft.data.long import Series, bounds_of
-from foredraft.data.steps import Step
+from foredraft.data.tables.long import Series, bounds_of
+from foredraft.data.time.steps import Step
 from foredraft.data.windows import Windows, starts
 
 

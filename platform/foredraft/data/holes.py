@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from foredraft.data.errors import DataError, MissingCells
-from foredraft.data.long import bounds_of
 from foredraft.data.reading import Missing, Reading
-from foredraft.data.steps import OffGrid, Step, infer, instants
-from foredraft.data.tables import Table
+from foredraft.data.tables.long import bounds_of
+from foredraft.data.tables.table import Table
+from foredraft.data.time.steps import OffGrid, Step, infer, instants
 
 STRETCH = 10
 """Rows of the full grid for each row of the file, beyond which a time is taken for a mistake."""

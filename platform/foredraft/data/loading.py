@@ -31,8 +31,8 @@ from foredraft.data.generators import GENERATORS
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import DATASETS, Published, locate, verified
 from foredraft.data.splits import split, with_a_scale
-from foredraft.data.steps import infer
-from foredraft.data.tables import Table, read
+from foredraft.data.tables.table import Table, read
+from foredraft.data.time.steps import infer
 from foredraft.files import is_complete
 
 VERSION = 2

@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foredraft.data import formats, holes
+from foredraft.data import holes
 from foredraft.data.dataset import Dataset
 from foredraft.data.errors import DataError
 from foredraft.data.loading import AS_FOUND, goes_by_rows, matching
-from foredraft.data.long import bounds_of
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import locate, verified
 from foredraft.data.seasonal import Stretch, median_naive_error, stretches
 from foredraft.data.splits import split, with_a_scale
-from foredraft.data.steps import Step, gaps
-from foredraft.data.tables import Table, of_frame
-from foredraft.data.values import option
+from foredraft.data.tables import formats
+from foredraft.data.tables.long import bounds_of
+from foredraft.data.tables.table import Table, of_frame
+from foredraft.data.tables.values import option
+from foredraft.data.time.steps import Step, gaps
 
 LOOKED_AT = 10_000_000
 """Cells; of a larger data set evenly spaced rows are looked at."""

@@ -15,9 +15,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foredraft.data import formats
 from foredraft.data.errors import DataError
 from foredraft.data.generators import GENERATORS
+from foredraft.data.tables import formats
 from foredraft.files import atomic_write
 
 FETCH_TIMEOUT_S = 60

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foredraft.data.dataset import Dataset
-from foredraft.data.tables import Table
+from foredraft.data.tables.table import Table
 
 
 class Stretch(NamedTuple):

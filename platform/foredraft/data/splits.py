@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from foredraft.data.errors import DataError
-from foredraft.data.long import bounds_of
 from foredraft.data.registry import Published
-from foredraft.data.tables import Table
+from foredraft.data.tables.long import bounds_of
+from foredraft.data.tables.table import Table
 
 DEFAULT = (0.7, 0.2)  # train and test; validation is the rest between them, as in OpenLTM
 NAMES = ("train", "validation", "test")

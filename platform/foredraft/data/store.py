@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from foredraft.data.errors import DataError
-from foredraft.data.long import Series
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import cache_folder
-from foredraft.data.steps import Step, instants
-from foredraft.data.tables import Table
+from foredraft.data.tables.long import Series
+from foredraft.data.tables.table import Table
+from foredraft.data.time.steps import Step, instants
 from foredraft.files import atomic_directory, atomic_write
 
 LAYOUT = 3

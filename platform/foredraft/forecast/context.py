@@ -15,8 +15,8 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from foredraft import data
-from foredraft.data.long import Series
-from foredraft.data.steps import Step, gaps, infer
+from foredraft.data.tables.long import Series
+from foredraft.data.time.steps import Step, gaps, infer
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Count, Positive, Settings
 

@@ -16,10 +16,11 @@ import pyarrow
 import pyarrow.feather
 import pytest
 
-from foredraft.data import load, tables
+from foredraft.data import load
 from foredraft.data.errors import DataError
-from foredraft.data.formats import Found, read
 from foredraft.data.reading import Reading
+from foredraft.data.tables import table
+from foredraft.data.tables.formats import Found, read
 
 TABLE = pd.DataFrame(
     {
@@ -32,7 +33,7 @@ TABLE = pd.DataFrame(
 
 def refusal(path: Path, **reading: object) -> str:
     with pytest.raises(DataError) as caught:
-        tables.read(path, reading=Reading(**reading))
+        table.read(path, reading=Reading(**reading))
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -46,7 +47,7 @@ def text(folder: Path, content: str | bytes, *, name: str = "ours.csv") -> Path:
 
 
 def values(path: Path, **reading: object) -> list[list[float]]:
-    return tables.read(path, reading=Reading(**reading)).values_TC.tolist()
+    return table.read(path, reading=Reading(**reading)).values_TC.tolist()
 
 
 # Separators and decimal signs
@@ -61,7 +62,7 @@ def test_separator_and_decimal_sign_are_found(
     content = TABLE.to_csv(sep=sep, decimal=decimal, index=False, lineterminator=ending)
     frame, found = read(text(tmp_path, content))
     assert (found.sep, found.decimal) == (sep, decimal)
-    made = tables.of_frame(frame, found=found, label="ours")
+    made = table.of_frame(frame, found=found, label="ours")
     np.testing.assert_array_equal(made.values_TC, TABLE[["load", "price"]].to_numpy())
     assert [str(t) for t in made.time] == [str(pd.Timestamp(t)) for t in TABLE["date"]]
 
@@ -75,7 +76,7 @@ def test_white_space_separates_where_nothing_else_does(tmp_path: Path, gap: str)
 
 def test_a_given_separator_overrules_what_is_found(tmp_path: Path) -> None:
     path = text(tmp_path, "a,x:b,y\n1:2\n5:7\n")
-    assert tables.read(path, reading=Reading(sep=":")).variates == ("a,x", "b,y")
+    assert table.read(path, reading=Reading(sep=":")).variates == ("a,x", "b,y")
     tabbed = text(tmp_path, "a\tb\n1\t2\n", name="ours.tsv")
     assert values(tabbed, sep="tab") == values(tabbed) == [[1, 2]]
     spaced = text(tmp_path, "a b\n1 2\n", name="ours.txt")
@@ -84,9 +85,9 @@ def test_a_given_separator_overrules_what_is_found(tmp_path: Path) -> None:
 
 def test_names_with_another_separator_in_them_mislead_nobody(tmp_path: Path) -> None:
     path = text(tmp_path, 'date,"load; MW | net"\n2024-01-01,5\n2024-01-02,6.5\n')
-    assert tables.read(path).variates == ("load; MW | net",)
+    assert table.read(path).variates == ("load; MW | net",)
     path = text(tmp_path, 'date;"load, net";"b, gross"\n2024-01-01;5,25;1,5\n2024-01-02;6,5;1,5\n')
-    assert tables.read(path).variates == ("load, net", "b, gross")
+    assert table.read(path).variates == ("load, net", "b, gross")
     assert values(path) == [[5.25, 1.5], [6.5, 1.5]]
 
 
@@ -116,7 +117,7 @@ def test_one_cell_that_is_sure_decides_for_the_file_even_after_the_first_lines(
     rows = f"{doubtful};1\n" * 150 + f"{doubtful};{sure}\n"
     frame, found = read(text(tmp_path, "a;b\n" + rows))
     assert found.decimal == sign
-    assert tables.of_frame(frame, found=found, label="ours").values_TC[0, 0] == 7.25
+    assert table.of_frame(frame, found=found, label="ours").values_TC[0, 0] == 7.25
 
 
 def test_whole_numbers_between_semicolons_need_no_decimal_sign(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_header_that_is_data_is_refused_and_a_line_of_names_cures_it(
 
 
 def test_names_that_count_from_0_are_names(tmp_path: Path) -> None:
-    assert tables.read(text(tmp_path, "0,1,2\n5,6,7\n")).variates == ("0", "1", "2")
+    assert table.read(text(tmp_path, "0,1,2\n5,6,7\n")).variates == ("0", "1", "2")
 
 
 def test_a_first_row_of_a_time_and_numbers_is_a_row_and_it_is_told(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_an_encoding_is_found(tmp_path: Path, encoding: str, told: str) -> None:
     content = TABLE.rename(columns={"load": "H\u00f6he"}).to_csv(index=False, sep=";")
     path = text(tmp_path, content.encode(encoding))
     assert read(path)[1].encoding == told
-    assert tables.read(path).variates == ("H\u00f6he", "price")
+    assert table.read(path).variates == ("H\u00f6he", "price")
     assert values(path) == TABLE[["load", "price"]].to_numpy().tolist()
 
 
@@ -321,7 +322,7 @@ def test_an_index_of_times_is_the_time_whatever_it_is_made_of(
     tmp_path: Path, index: pd.Index
 ) -> None:
     TABLE[["load", "price"]].set_index(index).to_parquet(tmp_path / "ours.parquet")
-    made = tables.read(tmp_path / "ours.parquet")
+    made = table.read(tmp_path / "ours.parquet")
     assert made.variates == ("load", "price")
     assert str(made.time[0])[:10] == "2024-01-31"
 
@@ -329,12 +330,12 @@ def test_an_index_of_times_is_the_time_whatever_it_is_made_of(
 def test_an_index_that_numbers_the_rows_is_no_variate(tmp_path: Path) -> None:
     path = tmp_path / "ours.parquet"
     TABLE[["load"]].to_parquet(path)
-    assert tables.read(path).variates == ("load",)
+    assert table.read(path).variates == ("load",)
     TABLE[["load"]].iloc[[0, 2, 3]].to_parquet(path)
     assert "column 'index' is an index without a name; leave it out with --ignore index" in refusal(
         path
     )
-    assert tables.read(path, reading=Reading(ignore=("index",))).variates == ("load",)
+    assert table.read(path, reading=Reading(ignore=("index",))).variates == ("load",)
     TABLE[["load"]].set_index(pd.RangeIndex(5, 10, name="id")).to_parquet(path)
     assert "column 'id' rises by one step" in refusal(path)
 

@@ -16,9 +16,9 @@ import torch
 
 from foredraft import bank, train
 from foredraft.data import DataError, Reading, holes, load
-from foredraft.data.long import Series
-from foredraft.data.steps import Step
-from foredraft.data.tables import Table
+from foredraft.data.tables.long import Series
+from foredraft.data.tables.table import Table
+from foredraft.data.time.steps import Step
 from foredraft.judge import evaluate
 from foredraft.settings.config import Evaluation, Machine, Stage, Training
 from foredraft.train import losses

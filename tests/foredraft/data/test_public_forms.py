@@ -12,7 +12,7 @@ import pytest
 
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables import Table, read
+from foredraft.data.tables.table import Table, read
 
 
 def written(folder: Path, name: str, text: str, *, encoding: str = "utf-8") -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables import Table, read
+from foredraft.data.tables.table import Table, read
 
 HOURS = pd.date_range("2024-01-01", periods=6, freq="h")
 NOISE = [5.0, 9.5, 4.25, 8.0, 7.5, 3.0]

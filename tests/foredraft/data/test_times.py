@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.times import Gap, OffGrid, Step, gaps, infer, stamps
+from foredraft.data.time.stamps import stamps
+from foredraft.data.time.steps import Gap, OffGrid, Step, gaps, infer
 
 CLOCK = ["ms", "s", "30s", "min", "5min", "10min", "15min", "30min", "h", "90min", "3h", "6h"]
 DAYS = ["D", "2D", "3D", "W-SUN", "W-FRI", "2W-MON"]

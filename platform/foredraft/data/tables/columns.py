@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from foredraft.data.dialect import is_time
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.times import stamps
-from foredraft.data.values import option
+from foredraft.data.tables.dialect import is_time
+from foredraft.data.tables.values import option
+from foredraft.data.time.stamps import stamps
 
 TIME_NAMES = ("date", "time", "timestamp", "datetime")
 NO_TIME = "none"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from foredraft.data.errors import DataError
-from foredraft.data.steps import OffGrid, infer
+from foredraft.data.time.steps import OffGrid, infer
 
 _DATE = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(?!\d)(.*)")
 _CLOCKS = (

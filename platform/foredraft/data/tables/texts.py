@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import pandas as pd
 
-from foredraft.data import dialect
-from foredraft.data.dialect import Dialect
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
+from foredraft.data.tables import dialect
+from foredraft.data.tables.dialect import Dialect
 
 LINES = 100
 """that are looked at to find the dialect"""

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from foredraft.data import columns, values
-from foredraft.data.dialect import is_number
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.steps import instants
-from foredraft.data.times import stamps
+from foredraft.data.tables import columns, values
+from foredraft.data.tables.dialect import is_number
+from foredraft.data.time.stamps import stamps
+from foredraft.data.time.steps import instants
 
 IDS = {"unique_id", "item_id", "series_id", "ts_id", "series", "series_name", "tsid", "uid"}
 """Names of columns that name the series, whatever stands in them."""

@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.texts import Found, read_text
+from foredraft.data.tables.texts import Found, read_text
 
 __all__ = ["FORMATS", "Found", "parts", "read"]
 

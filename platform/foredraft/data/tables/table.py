@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from foredraft.data import columns, dialect, formats, long, values
 from foredraft.data.errors import DataError
-from foredraft.data.formats import Found
 from foredraft.data.reading import Reading
-from foredraft.data.steps import Step
+from foredraft.data.tables import columns, dialect, formats, long, values
+from foredraft.data.tables.formats import Found
+from foredraft.data.time.steps import Step
 
 
 class Table(NamedTuple):

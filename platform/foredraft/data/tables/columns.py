@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from foredraft.data.cells import is_time
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables.dialect import is_time
 from foredraft.data.tables.values import option
 from foredraft.data.time.stamps import stamps
 

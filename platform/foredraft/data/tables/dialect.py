@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from foredraft.data.cells import is_number, is_time, joined
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
 
@@ -24,11 +25,6 @@ CELLS = 20_000
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", WHITE_SPACE: "white space"}
 _GIVEN = {"tab": "\t", "\\t": "\t", "space": WHITE_SPACE, " ": WHITE_SPACE}
 
-_NUMBER = re.compile(r"[+-]?((\d{1,3}([.,]\d{3})+|\d+)([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_APART = re.compile("(?<=\\d)[ \u00a0\u202f\u2009'\u2019](?=\\d{3})")
-_TIME = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}(\1\d{1,4})?(?![\d.,])([ T].*)?|\d{4}[- ]?(Q[1-4]|W\d{2}).*", re.I
-)
 _MISSING = ("", "na", "nan", "n/a", "null", "none", "?", "-", "--", ".")
 _COMMA_FOR_SURE = re.compile(  # not one group of three digits: no thousand is written so
     r"[+-]?(\d{1,3}(\.\d{3})+,\d+|\d*,(\d{1,2}|\d{4,})|0+,\d+|\d{4,},\d+|\d{1,3}(\.\d{3}){2,})"
@@ -82,7 +78,7 @@ def sniff(lines: Sequence[str], *, reading: Reading, suffix: str, label: str) ->
 def decimal_of(cells: Iterable[str]) -> Decimal | None:
     """The decimal sign that at least one cell shows for sure, and none contradicts."""
     comma = point = False
-    for cell in map(_joined, cells):
+    for cell in map(joined, cells):
         comma = comma or _COMMA_FOR_SURE.fullmatch(cell) is not None
         point = point or _POINT_FOR_SURE.fullmatch(cell) is not None
         if comma and point:
@@ -93,21 +89,6 @@ def decimal_of(cells: Iterable[str]) -> Decimal | None:
 def reads_both_ways(cell: str) -> bool:
     """Whether a cell is a thousand by one decimal sign and a small number by the other."""
     return _EITHER.fullmatch(cell.strip()) is not None
-
-
-def is_time(cell: str) -> bool:
-    """Whether a cell looks like a date, a month or a quarter."""
-    return _TIME.fullmatch(cell.strip()) is not None and not is_number(cell)
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell looks like a number, by either decimal sign."""
-    return _NUMBER.fullmatch(_joined(cell.strip())) is not None
-
-
-def _joined(cell: str) -> str:
-    """The cell with a minus of ASCII, and without what stands between its groups of digits."""
-    return _APART.sub("", cell).replace("\u2212", "-")
 
 
 class _Rows:

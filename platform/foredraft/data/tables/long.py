@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from foredraft.data.cells import is_number
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
 from foredraft.data.tables import columns, values
-from foredraft.data.tables.dialect import is_number
 from foredraft.data.time.stamps import stamps
 from foredraft.data.time.steps import instants
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from foredraft.data.cells import is_time
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables import columns, dialect, formats, long, values
+from foredraft.data.tables import columns, formats, long, values
 from foredraft.data.tables.formats import Found
 from foredraft.data.time.steps import Step
 
@@ -98,7 +99,7 @@ def refuse_rows_of_series(frame: pd.DataFrame, *, label: str) -> None:
     """Nothing; raises where each row is a series, as in M4: V1, V2, ... behind a name."""
     names = [str(name) for name in frame.columns]
     numbered = all(name == f"V{place}" for place, name in enumerate(names, start=1))
-    dated = sum(map(dialect.is_time, names[1:])) > len(names) / 2
+    dated = sum(map(is_time, names[1:])) > len(names) / 2
     first = frame.iloc[:, 0]
     if len(names) > 2 and (numbered or dated) and not pd.api.types.is_numeric_dtype(first):
         raise DataError(

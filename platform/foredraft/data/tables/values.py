@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from foredraft.data.cells import is_number
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables.dialect import decimal_of, is_number, reads_both_ways
+from foredraft.data.tables.dialect import decimal_of, reads_both_ways
 
 SWALLOWED = 1e-3
 """Largest error of float32, in deviations of the column, that is let pass."""

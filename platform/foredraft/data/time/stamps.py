@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from foredraft.data.cells import is_time
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Reading
-from foredraft.data.tables.dialect import is_time
 from foredraft.data.time.dates import day_and_month
 
 WRITE = "write every row like 2024-01-31 13:00"

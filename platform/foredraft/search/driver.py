@@ -42,7 +42,7 @@ from foredraft.search.progress import Bar, Board, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
-from foredraft.settings.config import Training
+from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
 from foredraft.train.journal import following
@@ -187,10 +187,12 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
         raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
     if not _has_begun(study, directory):
         return
-    before = read_mapping(directory / "study.yaml", what="a study")
+    kept = directory / "study.yaml"
+    # By way of a study, so that a field which it did not have yet is at its default.
+    before = _resolved(validated(Study, read_mapping(kept, what="a study"), source=str(kept)))
     record.read(study, directory)  # refuses the trials of another version
     now = _resolved(study)
-    changed = sorted(n for n in now if now[n] != before.get(n) and n not in MAY_CHANGE)
+    changed = sorted(n for n in now if now[n] != before[n] and n not in MAY_CHANGE)
     if changed:
         raise ConfigError(
             f"{changed[0]} of study {study.name!r} has changed since it began: give the new one "

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from ray._private import ray_constants, services
 
 from foredraft.cli.studies import Search
@@ -237,3 +238,22 @@ def test_a_storage_in_rays_cache_of_packages_is_warned_of(
     with pytest.raises(ConfigError, match="nobody answers"):
         driver.run(study(), storage=storage)
     assert "FOREDRAFT_STORAGE" in capfd.readouterr().err
+
+
+def test_a_study_of_before_a_field_was_there_goes_on(tmp_path: Path, begin: Begin) -> None:
+    what = study()
+    kept = begin(what, tmp_path, 0.9) / "study.yaml"
+    tree = yaml.safe_load(kept.read_text())
+    for name in ("season", "reading", "missing"):
+        del tree["evaluation"][name]
+        for stage in (*tree["draft"]["stages"], *tree["target"]["stages"]):
+            stage.pop(name, None)
+    kept.write_text(yaml.safe_dump(tree))
+    driver._check_directory(what, kept.parent, replace=False, resume=True)
+    with pytest.raises(ConfigError, match="evaluation of study 'tiny' has changed"):
+        driver._check_directory(
+            study(evaluation={"data": STAGE["data"], "horizon": 60, "season": 7}),
+            kept.parent,
+            replace=False,
+            resume=True,
+        )

@@ -54,18 +54,7 @@ class Evaluate(ReadsData, Common):
         rule = rule_of(self.acceptance)
         if rule.adapt:
             raise ConfigError("--acceptance adapt=true: what it gains is told by bench --adapt")
-        evaluation = Evaluation(
-            data=self.data,
-            split=self.split,
-            horizon=self.horizon,
-            windows=self.windows,
-            batch=self.batch,
-            policy=ContextPolicy(self.context_policy, self.renorm_every),
-            dtype=self.dtype,
-            missing=self.missing,
-            reading=self.reading,
-            season=self.season,
-        )
+        evaluation = self._evaluation()
         train.use_threads(None)
         device = train.device_of(Machine())
         target, draft = (
@@ -111,6 +100,20 @@ class Evaluate(ReadsData, Common):
             **told,
             "seasonal_naive": naive._asdict(),
         }
+
+    def _evaluation(self) -> Evaluation:
+        return Evaluation(
+            data=self.data,
+            split=self.split,
+            horizon=self.horizon,
+            windows=self.windows,
+            batch=self.batch,
+            policy=ContextPolicy(self.context_policy, self.renorm_every),
+            dtype=self.dtype,
+            missing=self.missing,
+            reading=self.reading,
+            season=self.season,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,18 +106,11 @@ def check(
         "rows": rows,
         "variates": len(table.variates),
         "series": len(series),
-        "start": None if time is None else str(time[0]),
-        "end": None if time is None else str(time[-1]),
-        "step": step and step.name,
-        "zone": None if time is None or time.tz is None else str(time.tz),
-        "absent": sum(gap["rows"] for gap in absent),
-        "gaps": None if time is None else len(absent),
-        "longest_gap": max(absent, key=lambda gap: gap["rows"], default=None),
+        **_times(time, step, absent),
         "missing": cells,
         "first_missing": place._asdict() if place else None,
         "most_missing": worst,
         "constant": [one.name for one in stretches(table) if _is_constant(table, one)],
-        "season": step.season if step else None,
         "seasonal_naive": median_naive_error(
             table, ranges["train"], season=step.season if step else 1
         ),
@@ -125,6 +118,22 @@ def check(
         "borders": _borders(table.time, ranges) if not series else None,
         "usable": not any(finding.level == "refused" for finding in findings),
         "findings": [finding._asdict() for finding in findings],
+    }
+
+
+def _times(
+    time: pd.DatetimeIndex | None, step: Step | None, absent: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Of a report: from when to when rows are there, how far apart, and where they are not."""
+    return {
+        "start": None if time is None else str(time[0]),
+        "end": None if time is None else str(time[-1]),
+        "step": step and step.name,
+        "season": step and step.season,
+        "zone": None if time is None or time.tz is None else str(time.tz),
+        "absent": sum(gap["rows"] for gap in absent),
+        "gaps": None if time is None else len(absent),
+        "longest_gap": max(absent, key=lambda gap: int(gap["rows"]), default=None),
     }
 
 

@@ -61,6 +61,7 @@ SUBJECTS = {
     "data/store.py": ("data/data", "data/holes", "data/long"),
     "data/loading.py": ("data/data", "data/holes", "data/data_numbers"),
     "data/quality.py": ("data/quality",),
+    "data/oddities.py": ("data/quality",),
     "data/tables/table.py": ("data/tables", "data/public_forms", "data/data"),
     "data/tables/columns.py": ("data/tables", "data/public_forms"),
     "data/tables/values.py": ("data/tables", "data/formats"),

@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from foredraft import bank, data
 from foredraft.cli.common import Common, Result, show
 from foredraft.cli.reading import ReadsData
-from foredraft.data.quality import Finding
+from foredraft.data.oddities import Finding
 from foredraft.errors import ConfigError
 
 

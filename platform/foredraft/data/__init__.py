@@ -3,7 +3,8 @@
 from foredraft.data.dataset import Dataset
 from foredraft.data.errors import DataError, MissingCells
 from foredraft.data.loading import VERSION, load
-from foredraft.data.quality import check, notes
+from foredraft.data.oddities import notes
+from foredraft.data.quality import check
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import DATASETS, catalogue, data_folder, describe, fetch
 from foredraft.data.windows import Windows

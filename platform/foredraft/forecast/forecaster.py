@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
 from foredraft import data, files, train
-from foredraft.data.quality import oddities
+from foredraft.data.oddities import oddities
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
 from foredraft.forecast.context import Context, Reads, contexts_of

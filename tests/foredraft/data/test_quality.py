@@ -20,7 +20,7 @@ import pytest
 
 from foredraft import data
 from foredraft.cli import main
-from foredraft.data import quality
+from foredraft.data import oddities
 from foredraft.data.quality import check
 
 ROWS = 1200
@@ -262,7 +262,7 @@ def test_filled_cells_are_told_and_are_no_oddity_themselves(tmp_path: Path) -> N
     table = frame()
     table.loc[400:499, "load"] = np.nan
     dataset = data.load(written(tmp_path, table), missing="interpolate")
-    notes = [finding.told() for finding in quality.oddities(dataset)]
+    notes = [finding.told() for finding in oddities.oddities(dataset)]
     assert notes == ["100 cells (8.33%) were missing and are filled"]
 
 

@@ -128,9 +128,8 @@ def _holes(
     if absent:
         longest = max(absent, key=lambda gap: int(gap["rows"]))
         rows = sum(int(gap["rows"]) for gap in absent)
-        what = (
-            f"{_are(rows, 'row')} absent in {len(absent)} gaps, the longest of {longest['rows']} "
-        )
+        where = "1 gap" if len(absent) == 1 else f"{len(absent)} gaps, the longest"
+        what = f"{_are(rows, 'row')} absent in {where} of {longest['rows']} "
         yield Finding(level, f"{what}after {longest['after']}", remedy)
     if place is not None:
         what = f"{_are(cells, 'cell')} missing, the first in {place.column}, row {place.row}"

@@ -19,35 +19,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from foredraft import data, files, forecast
+from foredraft import data, forecast
 from foredraft.cli import main
 from foredraft.errors import ConfigError
 from foredraft.forecast import forecaster
 from foredraft.forecast.context import Reads, context_of
-from speculation import Tolerance, checkpoint
-from timer_xl import TimerXL, TimerXLConfig
+from speculation import Tolerance
 
-CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=1)
 ROWS = 60
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("storage")
-    for index, kind in enumerate(("targets", "drafts")):
-        torch.manual_seed(index)
-        with files.atomic_directory(storage / kind / "one") as directory:
-            checkpoint.save(TimerXL(CONFIG), directory)
-    (storage / "studies" / "mine").mkdir(parents=True)
-    return storage
 
 
 def recipe(storage: Path, *, step: str | None = "h") -> Path:

@@ -19,14 +19,14 @@ import pandas as pd
 import pytest
 import torch
 
-from foredraft import files, forecast
+from foredraft import forecast
 from foredraft.cli import main
 from foredraft.errors import ConfigError
 from foredraft.forecast import forecaster
 from speculation import Lossless, Tolerance, checkpoint, rollout
-from timer_xl import Engine, TimerXL, TimerXLConfig
+from timer_xl import Engine
 
-CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=2)
+PATCH, CONTEXT = 8, 32  # of the models in the storage
 MEAN, DEVIATION = 100.0, 20.0
 COSTS = {
     "batches": [1],
@@ -39,24 +39,6 @@ COSTS = {
 ADAPTS = Lossless(sigma=0.3, lookahead=2, adapt=True)
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A target and a draft of random weights."""
-    storage = tmp_path_factory.mktemp("storage")
-    for index, kind in enumerate(("targets", "drafts")):
-        torch.manual_seed(index)
-        with files.atomic_directory(storage / kind / "one") as directory:
-            checkpoint.save(TimerXL(CONFIG), directory)
-    (storage / "studies" / "mine").mkdir(parents=True)
-    return storage
-
-
 def recipe(storage: Path, **changes: Any) -> Path:
     choice = {
         "target": {"path": "../../targets/one"},
@@ -65,8 +47,8 @@ def recipe(storage: Path, **changes: Any) -> Path:
         "evaluation": {"data": "known.csv", "horizon": 24},
         "plan": None,
         "reads": {
-            "patch": CONFIG.patch,
-            "context": CONFIG.context,
+            "patch": PATCH,
+            "context": CONTEXT,
             "step": "h",
             "variates": ["load"],
             "mean": [MEAN],
@@ -89,7 +71,7 @@ def series(*, spread: float = 1.0, rows: int = 60) -> str:
 def test_a_calm_context_is_read_in_the_units_of_the_recipe(storage: Path) -> None:
     source = series(spread=0.04)
     forecast.write_forecast(recipe(storage), source, out=Path("out.csv"))
-    context = pd.read_csv(source)["load"].to_numpy()[-CONFIG.context :]
+    context = pd.read_csv(source)["load"].to_numpy()[-CONTEXT:]
     target = Engine(checkpoint.load(storage / "targets" / "one"))
 
     def alone(mean: float, deviation: float) -> np.ndarray:

@@ -15,31 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from foredraft import data, files, forecast
+from foredraft import data, forecast
 from foredraft.forecast.context import Reads, context_of, contexts_of
-from speculation import Tolerance, checkpoint
-from timer_xl import TimerXL, TimerXLConfig
+from speculation import Tolerance
 
-CONFIG = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=1)
 READS = Reads(patch=8, context=32, step="h", variates=(), mean=(), deviation=())
 LENGTHS = {"north": 90, "south": 60, "short": 31, "west": 45}
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("storage")
-    for index, kind in enumerate(("targets", "drafts")):
-        torch.manual_seed(index)
-        with files.atomic_directory(storage / kind / "one") as directory:
-            checkpoint.save(TimerXL(CONFIG), directory)
+def recipe(storage: Path) -> Path:
     choice = {
         "target": {"path": "../../targets/one"},
         "draft": {"path": "../../drafts/one"},
@@ -49,7 +35,6 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reads": READS.model_dump(mode="json"),
     }
     path = storage / "studies" / "mine" / "best.json"
-    path.parent.mkdir(parents=True)
     path.write_text(json.dumps(choice))
     return path
 

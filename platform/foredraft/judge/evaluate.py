@@ -66,7 +66,7 @@ class PairRow(NamedTuple):
     mse: float
     mae: float
     mse_ratio: float
-    """mse / the target's own under the same context policy"""
+    """mse / the target's own"""
     deviation: float
     """mean squared difference between the speculative forecast and the target's own"""
 
@@ -159,7 +159,7 @@ def judge_pair(
         rule: the acceptance rule.
         windows: to forecast.
         evaluation: horizon and context policy, and the batch at which a rule that adapts is used.
-        alone_WHC: the target's own forecasts of the same windows.
+        alone_WHC: the target's own forecasts of the same windows that these are held against.
         plan: of a rule that adapts.
         seed: of the rules that draw.
     """

@@ -40,9 +40,12 @@ class Baseline(NamedTuple):
 
     target: Path
     windows: EvaluationWindows
-    alone_WHC: torch.Tensor
-    """the target's own forecasts"""
-    accuracy: evaluate.Accuracy
+    reference_WHC: torch.Tensor
+    """the target's own forecasts under the study's reference policy"""
+    reference: evaluate.Accuracy
+    """of these"""
+    alone: evaluate.Accuracy
+    """of the target alone under the trial's policy"""
 
     def few(self, count: int) -> Baseline:
         """The same on `count` of the windows, evenly spaced."""

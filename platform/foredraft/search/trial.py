@@ -18,8 +18,8 @@ from foredraft.judge.timing import Timing
 from foredraft.settings.rules import Rule
 from speculation import Plan, cost
 
-VERSION: Literal[2] = 2
-"""Of the stored form; 1 was a flat row of version 0.1, with JSON inside strings."""
+VERSION: Literal[3] = 3
+"""Of the stored form; 2 had ratios over the target under each trial's own context policy."""
 
 Scalar = bool | int | float | str | None
 Cell = Scalar | tuple[int, ...] | tuple[float, ...]
@@ -67,8 +67,30 @@ class Draft(Part):
     """seconds of the target over seconds of the draft, each alone"""
 
 
+class Interval(Part):
+    """Where 95 % of what might have been counted lie, by other windows of the same split."""
+
+    low: float
+    high: float
+
+
+class Prediction(Part):
+    """What the closed form expected of a trial before it was decoded.
+
+    An error is what 95 % of the trials that were decoded before stayed within; None before any.
+    """
+
+    acceptance_rate: float
+    acceptance_error: float | None = None
+    speedup: float
+    speedup_error: float | None = None
+    """as a fraction of the speedup"""
+    mse_ratio: float | None = None
+    mse_ratio_error: float | None = None
+
+
 class Metrics(Part):
-    """What the rule does with the pair; errors are None where the closed form alone was asked."""
+    """What the rule does with the pair; errors are None where the closed form does not tell."""
 
     acceptance_rate: float
     """accepted / proposed patches, summed before dividing"""
@@ -81,23 +103,30 @@ class Metrics(Part):
     mse: float | None
     mae: float | None
     mse_ratio: float | None
-    """mse / the target's own under the same context policy"""
+    """mse / the target's own under the study's reference policy"""
     deviation: float | None
-    """mean squared difference between the speculative forecast and the target's own"""
+    """mean squared difference between the speculative forecast and the target's own under the
+    study's reference policy"""
     predicted_speedup: float
+    """over the target alone under the trial's own context policy"""
     windows: int
     """on which all this was counted; 0 for the closed form"""
+    acceptance_interval: Interval | None = None
+    mse_ratio_interval: Interval | None = None
 
 
 class Measured(Part):
-    """A speedup that was timed, with the ends of its interval; seconds are medians."""
+    """A speedup that was timed, with its 95 % interval; seconds are medians."""
 
     speedup: float
-    speedup_low: float
-    speedup_high: float
+    speedup_low: float | None
+    """None, as the other end, of fewer pairs than an interval needs"""
+    speedup_high: float | None
     target_s: float
     speculation_s: float
     pairs: int
+    doubt: str | None = None
+    """why it cannot be true, however often it was tried; such a point is never chosen"""
 
     @classmethod
     def of(cls, timing: Timing) -> Measured:
@@ -121,6 +150,8 @@ class Outcome(Part):
     draft: Draft
     target: Errors
     """of the target alone, under the trial's context policy"""
+    reference: Errors
+    """of the target alone, under the study's reference policy"""
     rule: Rule
     metrics: Metrics
     costs: cost.PassCosts
@@ -130,8 +161,11 @@ class Outcome(Part):
     """why it was not judged on all windows, or None where it was"""
     judging_s: float
     """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
+    prediction: Prediction | None = None
     timing: dict[str, Measured] = Field(default_factory=dict)
     """by kind of device, the first of which counts; of the front's points, once all have ended"""
+    fresh: dict[str, Measured] = Field(default_factory=dict)
+    """of the chosen point alone: timed once more after it was chosen, as it owes nothing to luck"""
     test: OnTest | None = None
     """of the front's points too"""
 
@@ -155,7 +189,7 @@ class Outcome(Part):
 class Trial(Part):
     """One trial: what was asked for, and what it came to, its error, or neither while it runs."""
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     number: int
     settings: dict[str, Scalar] = Field(default_factory=dict)
     """in full: those that the study fixes too"""

@@ -96,8 +96,12 @@ class Study(Settings):
         "mse",
     )
     """what the front is made of; each is maximised or minimised as its nature is"""
+    reference: ContextPolicy = ContextPolicy()
+    """how the target reads that all trials are held against, whatever policy they have: its own
+    protocol, unless those who deploy it run it otherwise"""
     budget: Positive = 1.01
-    """largest mse_ratio (speculation's mse over the target's own) of a trial that may be chosen"""
+    """largest mse_ratio (speculation's mse over the target's own, as it reads under `reference`) of
+    a trial that may be chosen"""
     sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
     """of Optuna: `gp` needs scipy and one to two seconds per suggestion"""
     first: tuple[dict[str, Any], ...] = ()
@@ -223,6 +227,11 @@ class Study(Settings):
         fixed = self.evaluation.policy
         kind = settings.get("context_policy", fixed.kind)
         return ContextPolicy(kind, settings.get("renorm_every", fixed.renorm_every))
+
+    @property
+    def referred_to(self) -> Evaluation:
+        """The evaluation of the target alone that all trials are held against."""
+        return self.evaluation.model_copy(update={"policy": self.reference})
 
     def judged_on(self, settings: dict[str, Any]) -> Evaluation:
         """The evaluation of one trial's settings."""

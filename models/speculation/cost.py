@@ -7,13 +7,11 @@ instead of over an endless sequence: a horizon ends, so the last rounds are shor
 of one patch cannot be sped up at all. Costs are seconds, measured on the device in question; which
 of them enter is what makes draft, verification, anchors and batches differ in price.
 
-Shapes: K lookahead, N patches of a horizon, J batch sizes.
+Shapes: K lookahead, M = K + 1, N patches of a horizon, Q sets of pass rates or batch sizes.
 """
 
 from __future__ import annotations
 
-import itertools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,46 +42,49 @@ class PassCosts:
         """The longest lookahead that was timed."""
         return len(self.draft_s[0]) - 1
 
-    def at(self, batch: float) -> _Costs:
-        """The costs at a batch size, linear between those that were timed and beyond them."""
+    def at(self, batch_Q: Tensor) -> _Costs:
+        """The costs at some batch sizes, linear between those that were timed and beyond them."""
         sizes = torch.tensor(self.batches, dtype=torch.float64)
-        right = int(torch.searchsorted(sizes, batch).clamp(1, max(len(sizes) - 1, 1)))
         if len(sizes) == 1:
-            low, high, weight = 0, 0, 0.0
+            low_Q = high_Q = torch.zeros(len(batch_Q), dtype=torch.int64)
+            weight_Q = torch.zeros(len(batch_Q), dtype=torch.float64)
         else:
-            low, high = right - 1, right
-            weight = (batch - self.batches[low]) / (self.batches[high] - self.batches[low])
+            high_Q = torch.searchsorted(sizes, batch_Q.double()).clamp(1, len(sizes) - 1)
+            low_Q = high_Q - 1
+            weight_Q = (batch_Q - sizes[low_Q]) / (sizes[high_Q] - sizes[low_Q])
 
         def mixed(values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
             table = torch.tensor(values, dtype=torch.float64)
-            return table[low] + weight * (table[high] - table[low])
+            low, high = table[low_Q], table[high_Q]
+            weight = weight_Q if table.ndim == 1 else weight_Q[:, None]
+            return low + weight * (high - low)
 
         return _Costs(
-            step=mixed(self.step_s),
-            round=mixed(self.verify_s) + mixed(self.draft_s),
-            step_anchor=mixed(self.step_anchor_s),
-            round_anchor=mixed(self.round_anchor_s),
+            step_Q=mixed(self.step_s),
+            round_QM=mixed(self.verify_s) + mixed(self.draft_s),
+            step_anchor_Q=mixed(self.step_anchor_s),
+            round_anchor_Q=mixed(self.round_anchor_s),
         )
 
 
 @dataclass(frozen=True)
 class _Costs:
-    """`PassCosts` at one batch size."""
+    """`PassCosts` at some batch sizes."""
 
-    step: Tensor
-    round: Tensor
-    """[K + 1]"""
-    step_anchor: Tensor
-    round_anchor: Tensor
+    step_Q: Tensor
+    round_QM: Tensor
+    """by proposals, from none to K"""
+    step_anchor_Q: Tensor
+    round_anchor_Q: Tensor
 
 
 def target_seconds(
     costs: PassCosts, *, patches: int, renorm_every: int = 0, batch: int = 1
 ) -> float:
     """Seconds that the target alone takes for a forecast of `patches` patches."""
-    at = costs.at(batch)
+    at = costs.at(torch.tensor([batch]))
     anchors = -(-patches // renorm_every) if renorm_every else 1
-    return float(patches * at.step + anchors * at.step_anchor)
+    return float(patches * at.step_Q + anchors * at.step_anchor_Q)
 
 
 def speculation_seconds(
@@ -112,22 +113,16 @@ def speculation_seconds(
     Raises:
         ValueError: lookahead is longer than what was timed, or than the pass rates tell.
     """
-    if lookahead > min(costs.lookahead, len(pass_rates)):
-        known = min(costs.lookahead, len(pass_rates))
-        raise ValueError(f"lookahead is {lookahead}: costs and pass rates are known up to {known}")
-    survival = list(itertools.accumulate(pass_rates, operator.mul, initial=1.0))
-    limits = [_limit(n, patches, lookahead, renorm_every) for n in range(patches + 1)]
-    left = [0.0] * patches + [1.0]  # distribution of the patches that a sample has left
-    seconds = 0.0
-    while left[0] < 1 - 1e-12:
-        seconds += _round_seconds(costs, left, limits, patches, renorm_every, batch)
-        after = [left[0]] + [0.0] * patches
-        for n, limit in enumerate(limits[1:], start=1):
-            for accepted in range(limit + 1):
-                exactly = survival[accepted] - (survival[accepted + 1] if accepted < limit else 0.0)
-                after[n - accepted - 1] += left[n] * exactly
-        left = after
-    return seconds
+    rates_QK = torch.tensor([[*pass_rates]], dtype=torch.float64)
+    seconds_Q = _seconds(
+        costs,
+        rates_QK,
+        lookahead=lookahead,
+        patches=patches,
+        renorm_every=renorm_every,
+        batch=batch,
+    )
+    return float(seconds_Q)
 
 
 def predicted_speedup(
@@ -140,16 +135,62 @@ def predicted_speedup(
     batch: int = 1,
 ) -> float:
     """Seconds of the target alone over expected seconds of speculation."""
-    alone = target_seconds(costs, patches=patches, renorm_every=renorm_every, batch=batch)
-    together = speculation_seconds(
-        costs,
-        pass_rates,
-        lookahead=lookahead,
-        patches=patches,
-        renorm_every=renorm_every,
-        batch=batch,
-    )
-    return alone / together
+    horizon = {"patches": patches, "renorm_every": renorm_every, "batch": batch}
+    rates_QK = torch.tensor([[*pass_rates]], dtype=torch.float64)
+    return float(predicted_speedups(costs, rates_QK, lookahead=lookahead, **horizon))
+
+
+def predicted_speedups(
+    costs: PassCosts,
+    rates_QK: Tensor,
+    *,
+    lookahead: int,
+    patches: int,
+    renorm_every: int = 0,
+    batch: int = 1,
+) -> Tensor:
+    """`predicted_speedup` of many pass rates at once, float64 [Q]."""
+    horizon = {"patches": patches, "renorm_every": renorm_every, "batch": batch}
+    alone = target_seconds(costs, **horizon)
+    return alone / _seconds(costs, rates_QK, lookahead=lookahead, **horizon)
+
+
+def _seconds(
+    costs: PassCosts,
+    rates_QK: Tensor,
+    *,
+    lookahead: int,
+    patches: int,
+    renorm_every: int,
+    batch: int,
+) -> Tensor:
+    """`speculation_seconds` of many pass rates at once."""
+    known = min(costs.lookahead, rates_QK.shape[1])
+    if lookahead > known:
+        raise ValueError(f"lookahead is {lookahead}: costs and pass rates are known up to {known}")
+    limits = [_limit(n, patches, lookahead, renorm_every) for n in range(patches + 1)]
+    onward_QNN = _onward(rates_QK.double(), limits)
+    left_QN = torch.zeros(len(rates_QK), patches + 1, dtype=torch.float64)
+    left_QN[:, patches] = 1.0  # distribution of the patches that a sample has left
+    seconds_Q = torch.zeros(len(rates_QK), dtype=torch.float64)
+    while bool((left_QN[:, 0] < 1 - 1e-12).any()):
+        seconds_Q += _round_seconds(costs, left_QN, limits, patches, renorm_every, batch)
+        left_QN = torch.bmm(left_QN[:, None], onward_QNN)[:, 0]
+    return seconds_Q
+
+
+def _onward(rates_QK: Tensor, limits: Sequence[int]) -> Tensor:
+    """How probably a round leads from each number of patches left to each other, [Q, N, N]."""
+    ones_Q1 = torch.ones_like(rates_QK[:, :1])
+    survival_QM = torch.cat((ones_Q1, rates_QK), 1).cumprod(1)
+    onward_QNN = rates_QK.new_zeros(len(rates_QK), len(limits), len(limits))
+    onward_QNN[:, 0, 0] = 1.0
+    for n, limit in enumerate(limits[1:], start=1):
+        for accepted in range(limit):
+            exactly_Q = survival_QM[:, accepted] - survival_QM[:, accepted + 1]
+            onward_QNN[:, n, n - accepted - 1] = exactly_Q
+        onward_QNN[:, n, n - limit - 1] = survival_QM[:, limit]
+    return onward_QNN
 
 
 def best_speedup(
@@ -190,24 +231,27 @@ def _limit(left: int, patches: int, lookahead: int, renorm_every: int) -> int:
 
 def _round_seconds(
     costs: PassCosts,
-    left: Sequence[float],
+    left_QN: Tensor,
     limits: Sequence[int],
     patches: int,
     renorm_every: int,
     batch: int,
-) -> float:
+) -> Tensor:
     """Expected seconds of one round, given the distribution of what a sample has left.
 
     All samples propose as many patches as the one that may propose most, and where one of them is
     at an anchor all encode a window: both are questions about the extreme of `batch` samples.
     """
-    active, any_active = 1.0 - left[0], 1.0 - left[0] ** batch
-    at = costs.at(batch * active / any_active)
-    seconds, below = 0.0, left[0]
-    for limit in range(max(limits[1:]) + 1):
-        within = below + sum(left[n] for n in range(1, patches + 1) if limits[n] == limit)
-        seconds += (within**batch - below**batch) * float(at.round[limit])
-        below = within
+    done_Q = left_QN[:, 0]
+    any_active_Q = (1.0 - done_Q**batch).clamp_min(1e-300)
+    at = costs.at(batch * (1.0 - done_Q) / any_active_Q)
+    limit_N = torch.tensor(limits[1:])
+    seconds_Q, below_Q = torch.zeros_like(done_Q), done_Q
+    for limit in range(int(limit_N.max()) + 1):
+        within_Q = below_Q + left_QN[:, 1:][:, limit_N == limit].sum(1)
+        seconds_Q = seconds_Q + (within_Q**batch - below_Q**batch) * at.round_QM[:, limit]
+        below_Q = within_Q
     every = renorm_every or patches
-    anchored = sum(left[n] for n in range(1, patches + 1) if (patches - n) % every == 0)
-    return seconds + (1.0 - (1.0 - anchored) ** batch) * float(at.round_anchor)
+    at_anchor_N = (patches - torch.arange(1, patches + 1)) % every == 0
+    anchored_Q = left_QN[:, 1:][:, at_anchor_N].sum(1)
+    return seconds_Q + (1.0 - (1.0 - anchored_Q) ** batch) * at.round_anchor_Q

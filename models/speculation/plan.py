@@ -91,10 +91,10 @@ class Lookahead:
         survival_BK = (weighed_BK / (WEIGHT + self.tested_B)[:, None]).cumprod(1)
         position_K = torch.arange(1, self.longest + 1)
         gained_BK = (survival_BK * (position_K < room_B[:, None])).cumsum(1)
-        costs = self.plan.costs.at(len(room_B))
-        rates = (len(room_B) + gained_BK.sum(0)) / costs.round[1 : self.longest + 1]
+        costs = self.plan.costs.at(torch.tensor([len(room_B)]))
+        rates = (len(room_B) + gained_BK.sum(0)) / costs.round_QM[0, 1 : self.longest + 1]
         best = int(rates.argmax())
-        return best + 1 if float(rates[best] * costs.step) > len(room_B) else 0
+        return best + 1 if float(rates[best] * costs.step_Q) > len(room_B) else 0
 
     def observe(self, limit_B: Tensor, accepted_B: Tensor) -> None:
         """Add a round to the samples' records: what was judged before and at its rejection."""

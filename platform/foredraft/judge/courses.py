@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.settings.config import Evaluation
@@ -51,16 +52,10 @@ class Courses(NamedTuple):
     """float32, mean squared distances of proposals to the target's means, in its units"""
     next_RM: Tensor
     """int64, the round after each way to end; R where the forecast is done"""
-    errors_RM3: Tensor
-    """float64, what the patches of each way to end add to mse, mae and deviation of their window"""
-    unit_RM: Tensor
-    """float64, what a draw of variance 1, in the target's units, would add to the mse"""
+    errors_RM4: Tensor
+    """float32, what the patches of each way to end add to mse, mae and deviation over all windows,
+    and what drawing them with variance 1, in the target's units, would add to the mse"""
     windows: int
-
-
-def chances(rules: Sequence[Acceptance], distance_RKC: Tensor, *, steps: int) -> Tensor:
-    """Probabilities [R, K, Q] with which each rule accepts each proposal alone."""
-    return torch.stack([rule.patch_probability(distance_RKC, steps=steps) for rule in rules], -1)
 
 
 def ends(chance_RKQ: Tensor, limit_RQ: Tensor) -> Tensor:
@@ -92,11 +87,17 @@ def grow(
             longest lookahead of them is the longest that can be asked for.
         evaluation: horizon and context policy.
     """
+    known = windows.truth_WHC.numel()
+    if windows.observed_WHC is not None:
+        known = int(windows.observed_WHC.sum())
     parts = [
         _Growth(target, draft, windows.at(index_W), reference_WHC[index_W], probes, evaluation)
         for index_W in torch.arange(len(reference_WHC)).split(WINDOWS_AT_ONCE)
     ]
-    return _joined([part.courses() for part in parts])
+    courses = _joined([part.courses() for part in parts])
+    # Sums until here, so that windows of which less was observed weigh less.
+    totals = torch.tensor([known, known, reference_WHC.numel(), known], dtype=torch.float64)
+    return courses._replace(errors_RM4=(courses.errors_RM4 / totals).float())
 
 
 class _Round(NamedTuple):
@@ -105,10 +106,11 @@ class _Round(NamedTuple):
     window_R: Tensor
     place_R: Tensor
     pattern_R: Tensor
+    """which of the last patches were accepted, the newest in the lowest bit"""
     limit_R: Tensor
     distance_RKC: Tensor
-    errors_RM3: Tensor
-    unit_RM: Tensor
+    errors_RM4: Tensor
+    """float64"""
 
 
 class _Growth:
@@ -137,19 +139,23 @@ class _Growth:
             acceptance=longest,
             policy=evaluation.policy,
         )
-        self.truth = _Yardsticks.of(windows, reference_WHC, patches=self.patches, patch=self.patch)
+        self.yardsticks = _Yardsticks.of(
+            windows, reference_WHC, patches=self.patches, patch=self.patch
+        )
 
     def courses(self) -> Courses:
         """All rounds, and what they lead to."""
-        count = len(self.truth.known_WN)
+        count = len(self.yardsticks.truth_WNCP)
         window_R, pattern_R = torch.arange(count), torch.zeros(count, dtype=torch.int64)
-        mass_RQ = torch.ones(count, len(self.probes), dtype=torch.float64)
+        mass_RQ = torch.ones(count, len(self.probes))
         straight_R = torch.ones(count, dtype=torch.bool)  # nothing accepted so far
         played: list[_Round] = []
         while len(window_R):
             one, outlook, proposal_RKCP = self._play(window_R, pattern_R)
             played.append(one)
-            chance_RKQ = chances(self.probes, one.distance_RKC, steps=self.patch).double()
+            chance_RKQ = torch.stack(
+                [p.patch_probability(one.distance_RKC, steps=self.patch) for p in self.probes], -1
+            )
             limit_RQ = torch.minimum(one.limit_R[:, None], self.longest_Q)
             onward_RMQ = ends(chance_RKQ, limit_RQ) * mass_RQ[:, None]
             likely_RM = onward_RMQ.amax(2) >= LIKELY
@@ -175,9 +181,13 @@ class _Growth:
         apart = (proposal_RKCP - outlook.mean[:, :count]) / outlook.unit[:, :count]
         distance_RKC = torch.full((len(apart), self.lookahead, apart.shape[2]), torch.inf)
         distance_RKC[:, :count] = apart.square().mean(3).float().cpu()
-        errors_RM3, unit_RM = self.truth.errors(
-            outlook, proposal_RKCP, window_R, place_R, emits_draft=self.emits_draft
-        )
+        errors_RM4 = self.yardsticks.errors(outlook, window_R, place_R)
+        if self.emits_draft:
+            drafted = Outlook(proposal_RKCP, None, outlook.unit[:, :count])
+            kept_RK4 = self.yardsticks.errors(drafted, window_R, place_R).cumsum(1)
+            errors_RM4 = errors_RM4 + pad(kept_RK4, (0, 0, 1, 0))
+        else:
+            errors_RM4 = errors_RM4.cumsum(1)
         room = self.lookahead - count
         one = _Round(
             window_R,
@@ -185,8 +195,7 @@ class _Growth:
             pattern_R,
             limit_R,
             distance_RKC,
-            torch.nn.functional.pad(errors_RM3, (0, 0, 0, room)),
-            torch.nn.functional.pad(unit_RM, (0, room)),
+            pad(errors_RM4, (0, 0, 0, room)),
         )
         return one, outlook, proposal_RKCP
 
@@ -210,16 +219,14 @@ class _Growth:
 
 
 class _Yardsticks(NamedTuple):
-    """What the patches of each window are held against, as patches [W, N, C, P]."""
+    """What the patches of each window are held against, [W, N, C, P]."""
 
     truth_WNCP: Tensor
     reference_WNCP: Tensor
     known_WNCP: Tensor
-    """1 where the truth was observed and within the horizon, else 0"""
+    """1 where the truth was observed, within the horizon; else 0"""
     within_WNCP: Tensor
     """1 within the horizon"""
-    known_WN: Tensor
-    """of each window, how much of all that is known of all windows"""
 
     @classmethod
     def of(
@@ -229,52 +236,29 @@ class _Yardsticks(NamedTuple):
         room = patches * patch - reference_WHC.shape[1]
 
         def cut(x_WHC: Tensor) -> Tensor:
-            padded = torch.nn.functional.pad(x_WHC.double(), (0, 0, 0, room))
-            return padded.unflatten(1, (patches, patch)).transpose(2, 3)
+            whole = pad(x_WHC.double(), (0, 0, 0, room))
+            return whole.unflatten(1, (patches, patch)).transpose(2, 3)
 
         within = torch.ones_like(reference_WHC)
         known = within if windows.observed_WHC is None else windows.observed_WHC
-        return cls(
-            cut(windows.truth_WHC), cut(reference_WHC), cut(known), cut(within), known.sum((1, 2))
-        )
+        return cls(*(cut(x) for x in (windows.truth_WHC, reference_WHC, known, within)))
 
-    def errors(
-        self,
-        outlook: Outlook,
-        proposal_RKCP: Tensor,
-        window_R: Tensor,
-        place_R: Tensor,
-        *,
-        emits_draft: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """What each way to end a round adds to the sums of errors [R, M, 3], and of units [R, M]."""
-        own = self._sums(outlook.mean, window_R, place_R)
-        units = outlook.unit.square().expand_as(outlook.mean)
-        unit_RM = self._sums(units, window_R, place_R, of_units=True)[..., 0].cumsum(1)
-        if not emits_draft:
-            return own.cumsum(1), unit_RM
-        kept = self._sums(proposal_RKCP, window_R, place_R).cumsum(1)
-        before = torch.nn.functional.pad(kept, (0, 0, 1, 0))
-        return before + own, unit_RM
+    def errors(self, outlook: Outlook, window_R: Tensor, place_R: Tensor) -> Tensor:
+        """Sums over variates and steps of each expected patch, [R, M, 4].
 
-    def _sums(
-        self, patches_RMCP: Tensor, window_R: Tensor, place_R: Tensor, *, of_units: bool = False
-    ) -> Tensor:
-        """Sums over variates and steps of each patch: squared and absolute error, deviation."""
-        emitted = patches_RMCP.double().cpu()
+        Squared and absolute error, squared deviation, and the units' squares.
+        """
+        emitted = outlook.mean.double().cpu()
         place_RM = place_R[:, None] + torch.arange(emitted.shape[1])
         beyond_RM = place_RM >= self.truth_WNCP.shape[1]
         at = window_R[:, None], place_RM.clamp_max(self.truth_WNCP.shape[1] - 1)
         known = self.known_WNCP[at]
-        if of_units:
-            sums = (emitted * known).sum((2, 3))[..., None]
-        else:
-            apart = (emitted - self.truth_WNCP[at]) * known
-            away = (emitted - self.reference_WNCP[at]) * self.within_WNCP[at]
-            sums = torch.stack(
-                [x.sum((2, 3)) for x in (apart.square(), apart.abs(), away.square())], -1
-            )
-        return sums.masked_fill(beyond_RM[..., None], 0.0)
+        apart = (emitted - self.truth_WNCP[at]) * known
+        away = (emitted - self.reference_WNCP[at]) * self.within_WNCP[at]
+        units = outlook.unit.double().cpu() ** 2 * known
+        parts = (apart.square(), apart.abs(), away.square(), units)
+        sums_RM4 = torch.stack([part.sum((2, 3)) for part in parts], -1)
+        return sums_RM4.masked_fill(beyond_RM[..., None], 0.0)
 
 
 def _continued(pattern_A: Tensor, accepted_A: Tensor) -> Tensor:
@@ -285,7 +269,7 @@ def _continued(pattern_A: Tensor, accepted_A: Tensor) -> Tensor:
 
 def _linked(played: Sequence[_Round], *, patches: int) -> Courses:
     """The rounds in the order of their places, and what each end of them leads to."""
-    window_R, place_R, pattern_R, limit_R, distance_RKC, errors_RM3, unit_RM = (
+    window_R, place_R, pattern_R, limit_R, distance_RKC, errors_RM4 = (
         torch.cat(parts) for parts in zip(*played, strict=True)
     )
     order_R = torch.argsort(place_R, stable=True)
@@ -294,8 +278,8 @@ def _linked(played: Sequence[_Round], *, patches: int) -> Courses:
     windows, places, patterns = (x[order_R].tolist() for x in (window_R, place_R, pattern_R))
     for row, (window, place, pattern) in enumerate(zip(windows, places, patterns, strict=True)):
         there[window, place][pattern] = row
-    next_RM = torch.full((rounds, errors_RM3.shape[1]), rounds)
-    accepted_M = torch.arange(errors_RM3.shape[1])
+    next_RM = torch.full((rounds, errors_RM4.shape[1]), rounds)
+    accepted_M = torch.arange(errors_RM4.shape[1])
     onward_RM = _continued(pattern_R[order_R][:, None], accepted_M[None]).tolist()
     limits = limit_R[order_R].tolist()
     for row in range(rounds):
@@ -307,8 +291,7 @@ def _linked(played: Sequence[_Round], *, patches: int) -> Courses:
         limit_R[order_R],
         distance_RKC[order_R],
         next_RM,
-        errors_RM3[order_R],
-        unit_RM[order_R],
+        errors_RM4[order_R],
         windows=int(window_R.max()) + 1,
     )
 
@@ -337,16 +320,15 @@ def _joined(parts: Sequence[Courses]) -> Courses:
             for part, begin in zip(parts, first, strict=False)
         ]
     )
-    limit_R, distance_RKC, errors_RM3, unit_RM = (
+    limit_R, distance_RKC, errors_RM4 = (
         torch.cat([getattr(part, name) for part in parts])[order_R]
-        for name in ("limit_R", "distance_RKC", "errors_RM3", "unit_RM")
+        for name in ("limit_R", "distance_RKC", "errors_RM4")
     )
     return Courses(
         place_R[order_R],
         limit_R,
         distance_RKC,
         now_at_R[next_RM[order_R]],
-        errors_RM3,
-        unit_RM,
+        errors_RM4,
         windows=sum(part.windows for part in parts),
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speculation.distribution import Outlook
+from speculation.errors import InvalidInput
 from speculation.history import History, Place
 from speculation.normalisation import Normalisation
 from speculation.policy import ContextPolicy
@@ -80,15 +81,38 @@ class Architecture(Protocol):
     def num_parameters(self) -> int:
         """Trainable parameters, by arithmetic alone; they are all that its weights file holds."""
 
-    def scaled(self, scale: float, *, patches_out: int = 1, variance: bool = False) -> Self:
+    def scaled(
+        self,
+        scale: float,
+        *,
+        patches_out: int = 1,
+        variance: bool = False,
+        depth: float | None = None,
+        width: float | None = None,
+    ) -> Self:
         """The architecture of a draft, at `scale` of this target.
 
+        All sizes follow `scale`, but those of which a factor of their own is given: `depth` is of
+        the layers alone, `width` of all else. Each of the two changes nothing of the other's.
+
         Raises:
-            InvalidInput: nothing near the requested size can be built.
+            InvalidInput: a factor is outside (0, 1], is of what this family does not have, or
+                nothing near the requested size can be built.
         """
 
     def normalisation(self, window_BNCP: Tensor) -> Normalisation:
         """The units in which it reads what begins with that window."""
+
+
+def check_factors(**factors: float | None) -> None:
+    """Nothing, where each factor of a target is above 0 and at most 1, or is not given.
+
+    Raises:
+        InvalidInput: names the factor that is not, and its value.
+    """
+    for name, factor in factors.items():
+        if factor is not None and not 0 < factor <= 1:
+            raise InvalidInput(f"{name} is {factor}: it must be above 0 and at most 1")
 
 
 class Forecaster(Protocol):

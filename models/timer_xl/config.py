@@ -1,4 +1,4 @@
-"""The architecture of a Timer-XL, and the one dial that derives a draft from a target: `scaled`."""
+"""The architecture of a Timer-XL, and what derives a draft from a target: `scaled`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from speculation.errors import InvalidInput
+from speculation.forecaster import check_factors
 from speculation.normalisation import Normalisation
 
 # A scaled width may miss the requested one by at most this fraction; beyond it the draft would
@@ -111,25 +112,51 @@ class TimerXLConfig:
         return (self.patch + 1) * d + self.n_layers * block + 2 * d + (d + 1) * heads_out
 
     def scaled(
-        self, scale: float, *, patches_out: int = 1, variance: bool = False
+        self,
+        scale: float,
+        *,
+        patches_out: int = 1,
+        variance: bool = False,
+        depth: float | None = None,
+        width: float | None = None,
     ) -> TimerXLConfig:
         """The effective draft architecture at `scale` of this target.
 
-        d_model, n_heads, d_ff and n_layers are scaled together. Among the head counts near the
-        requested one, the pair (heads, head width) is taken whose width comes closest to the
-        request; head widths are multiples of 4, and of 8 where that costs less than 1 %.
+        d_model, n_heads, d_ff and n_layers are scaled together, or layers by `depth` and the
+        other three by `width`.
 
         Args:
-            scale: requested factor, in (0, 1].
+            scale: requested factor, in (0, 1], of what no other factor is given for.
             patches_out: patches that the draft emits in one pass.
             variance: whether the draft has a log-variance head.
+            depth: requested factor of n_layers alone, in (0, 1].
+            width: requested factor of d_model, n_heads and d_ff alone, in (0, 1].
 
         Raises:
-            InvalidInput: nothing within 15 % of the requested width can be built.
+            InvalidInput: a factor is out of its range, leaves no layer, or nothing within 15 % of
+                the requested width can be built.
         """
-        if not 0 < scale <= 1:
-            raise InvalidInput(f"scale is {scale}: it must be above 0 and at most 1")
-        width, heads = self.d_model * scale, self.n_heads * scale
+        check_factors(scale=scale, depth=depth, width=width)
+        named, factor = ("scale", scale) if width is None else ("width", width)
+        n_heads, head_width = self._heads_at(factor, named=named)
+        return dataclasses.replace(
+            self,
+            d_model=n_heads * head_width,
+            n_heads=n_heads,
+            d_ff=self.d_ff if factor == 1 else max(8, _nearest(self.d_ff * factor, multiple=8)),
+            n_layers=self._layers_at(scale, depth=depth),
+            patches_out=patches_out,
+            variance=variance,
+        )
+
+    def _heads_at(self, factor: float, *, named: str) -> tuple[int, int]:
+        """How many heads, and how wide each is, at a factor of this width.
+
+        Among the head counts near the requested one, the pair (heads, head width) is taken whose
+        width comes closest to the request; head widths are multiples of 4, and of 8 where that
+        costs less than 1 %.
+        """
+        width, heads = self.d_model * factor, self.n_heads * factor
         candidates = [
             (count, multiple * 4)
             for count in range(max(1, math.floor(heads) - 1), math.ceil(heads) + 2)
@@ -147,24 +174,27 @@ class TimerXLConfig:
         if abs(d_model - width) > WIDTH_SLACK * width:
             enough = _rounded_up(d_model / self.d_model)
             raise InvalidInput(
-                f"scale is {scale}: it asks for d_model {width:.1f}, and the nearest that can be "
-                f"built is {d_model}; a scale of at least {enough} would do"
+                f"{named} is {factor}: it asks for d_model {width:.1f}, and the nearest that can "
+                f"be built is {d_model}; a {named} of {enough} would do"
             )
-        return dataclasses.replace(
-            self,
-            d_model=d_model,
-            n_heads=count,
-            d_ff=self.d_ff if scale == 1 else max(8, _nearest(self.d_ff * scale, multiple=8)),
-            n_layers=max(1, _nearest(self.n_layers * scale, multiple=1)),
-            patches_out=patches_out,
-            variance=variance,
-        )
+        return count, head_width
+
+    def _layers_at(self, scale: float, *, depth: float | None) -> int:
+        """The nearest number of layers: at any scale one is left, a depth has to ask for it."""
+        layers = _nearest(self.n_layers * (scale if depth is None else depth), multiple=1)
+        if depth is not None and layers < 1:
+            enough = _rounded_up(0.5 / self.n_layers)
+            raise InvalidInput(
+                f"depth is {depth}: of n_layers {self.n_layers} it leaves less than half a layer, "
+                f"and a draft has at least one; a depth of at least {enough} would do"
+            )
+        return max(1, layers)
 
 
-def _rounded_up(scale: float) -> float:
-    """`scale` with two significant digits, never below it."""
-    digits = 1 - math.floor(math.log10(scale))
-    return round(math.ceil(scale * 10**digits - 1e-9) / 10**digits, digits)
+def _rounded_up(factor: float) -> float:
+    """`factor` with two significant digits, never below it."""
+    digits = 1 - math.floor(math.log10(factor))
+    return round(math.ceil(factor * 10**digits - 1e-9) / 10**digits, digits)
 
 
 def _nearest(value: float, *, multiple: int) -> int:

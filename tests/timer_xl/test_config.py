@@ -1,12 +1,17 @@
-"""Claims about the architecture, and about the dial that derives a draft from a target."""
+"""Claims about the architecture, and about what derives a draft from a target.
+
+One dial scales it as a whole; depth and width are what it does to the layers and to the rest.
+"""
 
 import itertools
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from speculation import InvalidInput
 from timer_xl import TimerXL, TimerXLConfig
 
 TARGETS = {
@@ -65,6 +70,55 @@ def test_scale_one_is_the_target_itself(target: TimerXLConfig) -> None:
     assert target.scaled(1.0) == target
 
 
+@per_target
+def test_depth_alone_leaves_the_width_as_scale_makes_it(target: TimerXLConfig) -> None:
+    for scale, depth in itertools.product(SCALES, (0.5, 0.75, 1.0)):
+        draft = target.scaled(scale, depth=depth)
+        assert replace(draft, n_layers=1) == replace(target.scaled(scale), n_layers=1)
+        assert draft.n_layers == pytest.approx(depth * target.n_layers, abs=0.5)
+
+
+@per_target
+def test_width_alone_leaves_the_layers_as_scale_makes_them(target: TimerXLConfig) -> None:
+    for scale, width in itertools.product(SCALES, (0.25, 0.5, 1.0)):
+        draft = target.scaled(scale, width=width)
+        assert draft == replace(target.scaled(width), n_layers=target.scaled(scale).n_layers)
+        assert draft.d_model == pytest.approx(width * target.d_model, rel=0.15)
+
+
+@per_target
+def test_one_scale_is_that_depth_and_that_width(target: TimerXLConfig) -> None:
+    for scale in [*SCALES, 1.0]:
+        for other in (0.1, 1.0):
+            assert target.scaled(other, depth=scale, width=scale) == target.scaled(scale)
+
+
+@pytest.mark.parametrize("name", ["depth", "width"])
+@pytest.mark.parametrize("factor", [0.0, -0.5, 1.01, float("nan"), float("inf")])
+def test_a_depth_or_width_outside_its_range_is_refused_by_name(name: str, factor: float) -> None:
+    with pytest.raises(InvalidInput, match=rf"^{name} is {re.escape(str(factor))}: [^\n]+$"):
+        TARGETS["t4"].scaled(0.7, **{name: factor})
+
+
+@pytest.mark.parametrize("layers", [1, 3, 6, 8, 12])
+def test_a_depth_that_leaves_no_layer_is_refused_with_one_that_leaves_one(layers: int) -> None:
+    target = TimerXLConfig(n_layers=layers)
+    with pytest.raises(InvalidInput, match=r"^depth is 0\.01: [^\n]+$") as refusal:
+        target.scaled(0.7, depth=0.01)
+    suggested = re.search(r"a depth of at least ([0-9.]+) would do", str(refusal.value))
+    assert suggested
+    assert target.scaled(0.7, depth=float(suggested[1])).n_layers == 1
+
+
+def test_a_width_too_small_to_build_is_refused_with_one_that_can_be_built() -> None:
+    target = TimerXLConfig(d_model=64)
+    with pytest.raises(InvalidInput, match=r"^width is 0\.01: [^\n]+$") as refusal:
+        target.scaled(0.7, width=0.01)
+    suggested = re.search(r"a width of ([0-9.]+) would do", str(refusal.value))
+    assert suggested
+    assert target.scaled(0.7, width=float(suggested[1])).d_model == 4
+
+
 def test_scaling_keeps_what_the_pair_must_share() -> None:
     target = TimerXLConfig(patch=24, context=96, activation="gelu", dropout=0.3)
     draft = target.scaled(0.6, patches_out=4, variance=True)
@@ -115,7 +169,7 @@ def test_the_scale_that_a_refusal_suggests_can_be_built(d_model: int, scale: flo
     target = TimerXLConfig(d_model=d_model)
     with pytest.raises(ValueError, match="scale is") as refusal:
         target.scaled(scale)
-    suggested = re.search(r"a scale of (?:at least )?([0-9.e-]+) would do", str(refusal.value))
+    suggested = re.search(r"a scale of ([0-9.e-]+) would do", str(refusal.value))
     assert suggested
     assert target.scaled(float(suggested[1])).d_model >= 4
 

@@ -64,7 +64,7 @@ def of(study: Study, *, storage: Path) -> dict[str, Any]:
         },
         "target": first[0] if first else {"path": str(target)},
         "drafts": planned,
-        "distinct_architectures": len({Sizes.of(one.model) for one in trainings}),
+        "distinct_architectures": len({one.model for one in trainings}),
         "distinct_drafts": len(planned),
         "training_s": sum(p["training_s"] for p in (*first, *planned)),
         "training_note": (

@@ -209,13 +209,18 @@ def trial_of(stored: FrozenTrial, *, study: Study) -> Trial:
 
 
 def settings_of(study: Study, drawn: dict[str, Any]) -> dict[str, Scalar]:
-    """A trial's settings in full: what was drawn, and what the study fixes."""
-    policy = study.policy(drawn)
+    """A trial's settings in full: what was drawn, and what the study fixes.
+
+    `scale` is None where depth and width are both given, so that nothing follows it.
+    """
+    policy, plan = study.policy(drawn), study.draft
+    drawn = {n: FloatDimension.rounded(v) if isinstance(v, float) else v for n, v in drawn.items()}
+    factors = plan.factors(drawn)
     return {
-        "scale": study.draft.scale,
-        "patches_out": study.draft.patches_out,
+        **{n: v for n, v in factors.items() if n == "scale" or n in drawn or v is not None},
+        "patches_out": plan.patches_out,
         **study.acceptance,
-        **{n: FloatDimension.rounded(v) if isinstance(v, float) else v for n, v in drawn.items()},
+        **{n: v for n, v in drawn.items() if n not in factors},
         "context_policy": policy.kind,
         "renorm_every": policy.renorm_every,
     }

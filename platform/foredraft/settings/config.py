@@ -29,6 +29,7 @@ from speculation import forecaster as protocols
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 StageName = Literal["scratch", "pretrain", "finetune", "distill"]

@@ -9,7 +9,6 @@ so that a study which starts can also end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,11 +26,11 @@ from foredraft.settings.config import (
     Positive,
     Seed,
     Settings,
-    Stage,
     Training,
     validated,
 )
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
+from foredraft.settings.drafts import DRAFT_DIMENSIONS, DraftPlan, check_effect
 from speculation import Acceptance, ContextPolicy
 from speculation.forecaster import Architecture
 from speculation.rules.words import field_names
@@ -47,35 +46,13 @@ OBJECTIVES = {
 }
 """What a study may optimise, and which way each of them is better."""
 
-# What a dimension may be called, beside the fields of the rules: of the draft, and of how both
+# What a dimension may be called, beside the fields of the rules and what is about drafts: how both
 # models read.
-DRAFT_DIMENSIONS = ("scale", "stages", "patches_out")
 POLICY_DIMENSIONS = ("context_policy", "renorm_every")
 
 
 class StudyStopped(Stopped):
     """A study that ended before its last trial, and why; what was reported is kept."""
-
-
-class DraftPlan(Settings):
-    """How the drafts of a study are trained; what is searched overrides it."""
-
-    stages: tuple[Stage, ...] = ()
-    """of every draft, each from the one before"""
-    plans: dict[Name, Annotated[tuple[Stage, ...], Field(min_length=1)]] = Field({})
-    """instead of `stages`: several ways to train, by the names that dimension `stages` picks"""
-    scale: Positive = 0.7
-    """of the target"""
-    patches_out: Count = 1
-    """patches that one pass of the draft emits"""
-    seed: Seed = 0
-    dtype: Literal["fp32", "bf16"] = "bf16"
-
-    @model_validator(mode="after")
-    def _is_trained_somehow(self) -> DraftPlan:
-        if bool(self.stages) == bool(self.plans):
-            raise ValueError("give stages, or plans where several are to be compared; one of both")
-        return self
 
 
 class Study(Settings):
@@ -169,7 +146,7 @@ class Study(Settings):
                 )
             for parent, values in dimension.when.items():
                 self._check_condition(name, parent, values)
-        self._check_draft_dimensions()
+        self.draft.check_dimensions(self.dimensions)
         self._check_policy_dimensions()
 
     def _check_condition(self, name: str, parent: str, values: list[Any]) -> None:
@@ -179,19 +156,6 @@ class Study(Settings):
                     f"dimensions.{name}.when.{parent} is {value!r}: "
                     f"dimension {parent} never has that value"
                 )
-
-    def _check_draft_dimensions(self) -> None:
-        searched = self.dimensions.get("stages")
-        if bool(searched) != bool(self.draft.plans):
-            raise ValueError("draft.plans goes with dimensions.stages, which picks one of them")
-        if searched and searched.when:
-            raise ValueError(
-                "dimensions.stages.when has no use: every draft is trained by one of the plans"
-            )
-        named = set(searched.ends) if searched else set()
-        if named != set(self.draft.plans):
-            odd = ", ".join(sorted(map(str, named ^ set(self.draft.plans))))
-            raise ValueError(f"draft.plans and dimensions.stages differ in {odd}: name the same")
 
     def _check_policy_dimensions(self) -> None:
         searched = [name for name in POLICY_DIMENSIONS if name in self.dimensions]
@@ -241,50 +205,22 @@ class Study(Settings):
         self, target: Architecture, settings: dict[str, Any], *, path: Path
     ) -> Training:
         """The training of the draft of one trial's settings; the target's directory is `path`."""
-        plan = self.draft
-        return Training(
-            model=target.scaled(
-                float(settings.get("scale", plan.scale)),
-                patches_out=int(settings.get("patches_out", plan.patches_out)),
-            ),
-            stages=plan.plans[settings["stages"]] if plan.plans else plan.stages,
-            target=str(path),
-            seed=plan.seed,
-            dtype=plan.dtype,
-        )
+        return self.draft.training(target, settings, path=path)
 
     def drafts_of(self, target: Architecture, *, path: Path) -> list[Training]:
         """Every distinct training of a draft that a trial may ask for, smallest model first.
 
         Raises:
-            ConfigError: a scale at which nothing can be built.
+            ConfigError: a factor at which nothing can be built.
         """
-        found: list[Training] = []
-        for settings in self._draft_settings():
-            try:
-                training = self.draft_training(target, settings, path=path)
-            except ValueError as error:
-                raise ConfigError(f"dimensions.scale: {error}") from error
-            if training not in found:
-                found.append(training)
-        return sorted(found, key=lambda training: training.model.num_parameters)
-
-    def _draft_settings(self) -> Iterator[dict[str, Any]]:
-        """Every setting of a draft that a trial may draw."""
-        yield from combinations(
-            self.dimensions,
-            lambda name, dimension: (
-                dimension.sampled if name in DRAFT_DIMENSIONS else dimension.ends[:1]
-            ),
-            only=DRAFT_DIMENSIONS,
-        )
+        return self.draft.trainings(target, self.dimensions, path=path)
 
     def check_target(self, target: Architecture) -> None:
         """Nothing, where this study can be run on a target of that architecture.
 
         Raises:
             ConfigError: a horizon without anything to speed up, a lookahead that it has no room
-                for, or a scale at which nothing can be built.
+                for, or a factor at which nothing can be built or that makes no difference.
         """
         patches = -(-self.evaluation.horizon // target.patch)
         if patches == 1:
@@ -299,6 +235,7 @@ class Study(Settings):
                 f"{patches - 1}, and more is the same as that"
             )
         self.drafts_of(target, path=Path())
+        check_effect(target, self.dimensions)
 
     @property
     def longest_lookahead(self) -> int:

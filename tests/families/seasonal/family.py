@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from speculation import InvalidInput
 from speculation.families import Family, register
+from speculation.forecaster import check_factors
 from speculation.network import Network
 from speculation.normalisation import Normalisation, Prediction
 
@@ -38,12 +39,21 @@ class SeasonalConfig:
         return (self.patch + 1 + self.patches_out * self.patch) * self.width
 
     def scaled(
-        self, scale: float, *, patches_out: int = 1, variance: bool = False
+        self,
+        scale: float,
+        *,
+        patches_out: int = 1,
+        variance: bool = False,
+        depth: float | None = None,
+        width: float | None = None,
     ) -> SeasonalConfig:
         if variance:
             raise InvalidInput("variance is true: a seasonal model has no such head")
-        width = max(1, round(scale * self.width))
-        return dataclasses.replace(self, width=width, patches_out=patches_out)
+        if depth is not None:
+            raise InvalidInput(f"depth is {depth}: a seasonal model has no layers; leave it out")
+        check_factors(scale=scale, width=width)
+        narrower = max(1, round((scale if width is None else width) * self.width))
+        return dataclasses.replace(self, width=narrower, patches_out=patches_out)
 
     def normalisation(self, window_BNCP: Tensor) -> Normalisation:
         mean = window_BNCP.mean((1, 3), keepdim=True)

@@ -74,7 +74,7 @@ def soft() -> Iterator[type[Acceptance]]:
     @dataclass(frozen=True, kw_only=True)
     class Soft(Acceptance):
         rule: Literal["soft"] = "soft"
-        width: Annotated[float, Range(above=0)]
+        slope: Annotated[float, Range(above=0)]
 
         @property
         def needs(self) -> Needs:
@@ -92,7 +92,7 @@ def soft() -> Iterator[type[Acceptance]]:
             return of.target.mean
 
         def chance(self, mse: Tensor, *, dimensions: int = 1) -> Tensor:
-            return torch.exp(-mse / self.width)
+            return torch.exp(-mse / self.slope)
 
     yield Soft
     del RULES["soft"]
@@ -112,7 +112,7 @@ def test_a_new_rule_decodes_and_its_closed_form_tells_what_is_counted(
     alone_WHC = evaluate.forecast_alone(target, windows, evaluation=evaluation)
     counted, expected = [], []
     for factor in (1e-6, 1.0, 1e6):
-        fields = {"rule": "soft", "width": factor * typical, "lookahead": 3}
+        fields = {"rule": "soft", "slope": factor * typical, "lookahead": 3}
         rule = rule_of(fields, source="here")
         assert isinstance(rule, soft)
         row = evaluate.judge_pair(
@@ -137,14 +137,14 @@ def test_a_new_rule_is_searched_beside_the_others_by_its_own_fields() -> None:
         "dimensions": {
             "rule": {"type": "categorical", "choices": ["tolerance", "soft"]},
             "mse_tol": number,
-            "width": number,
+            "slope": number,
         },
     }
     study = validated(Study, tree, source="tiny.yaml")
     record = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [draw(record.ask(), study.dimensions) for _ in range(20)]
-    assert {tuple(settings) for settings in drawn} == {("rule", "mse_tol"), ("rule", "width")}
+    assert {tuple(settings) for settings in drawn} == {("rule", "mse_tol"), ("rule", "slope")}
     assert {study.rule(settings).rule for settings in drawn} == {"tolerance", "soft"}
-    tree["dimensions"]["width"] = {**number, "low": -0.1}  # type: ignore[index]
-    with pytest.raises(ConfigError, match=r"dimensions\.width is -0\.1: .* above 0"):
+    tree["dimensions"]["slope"] = {**number, "low": -0.1}  # type: ignore[index]
+    with pytest.raises(ConfigError, match=r"dimensions\.slope is -0\.1: .* above 0"):
         validated(Study, tree, source="tiny.yaml")

@@ -210,7 +210,7 @@ STUDY = {
     "evaluation": {"data": DATA, "horizon": 40, "windows": 8},
     "acceptance": {"rule": "tolerance"},
     "dimensions": {
-        "scale": {"type": "float", "low": 0.5, "high": 0.75, "step": 0.25},
+        "width": {"type": "float", "low": 0.5, "high": 0.75, "step": 0.25},
         "mse_tol": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
         "lookahead": {"type": "int", "low": 1, "high": 3},
     },
@@ -220,6 +220,12 @@ STUDY = {
     "budget": 100.0,
     "machine": {"concurrency": 1, "use_gpu": False},
 }
+
+
+def test_a_depth_is_refused_where_a_family_has_no_layers() -> None:
+    study = validated(Study, STUDY | {"draft": {"stages": [STAGE], "depth": 0.5}}, source="seasons")
+    with pytest.raises(ConfigError, match=r"^draft\.depth is 0\.5: .* no layers; leave it out$"):
+        study.check_target(study.target.model)  # type: ignore[union-attr]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from foredraft.cli.common import STDERR, Common, Result, Words, assignments, fla
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
-from foredraft.settings.config import Count, Machine, StageName, Training, validated
+from foredraft.settings.config import Count, Factor, Machine, StageName, Training, validated
 from foredraft.settings.recipes import recipe
 from timer_xl import checkpoint
 
@@ -56,12 +56,17 @@ class TrainDraft(ReadsData, Common):
             --data eia930 ETTh1 ETTh1 --set stages.0.variates=7
         foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain distill \\
             --data eia930:3,electricity:1 ETTh1 --patches-out 7
+        foredraft train draft --target 0fb0 --depth 0.25 --width 1 --stages scratch --data ETTh1
     """
 
     target: str
     """key, beginning of a key, or directory of a trained target"""
-    scale: Annotated[float, Field(gt=0, le=1)]
-    """of the target's width, heads and layers"""
+    scale: Factor | None = None
+    """of the target's layers, width and heads; needed but where both of these are given:"""
+    depth: Factor | None = None
+    """of the target's layers alone; by default as --scale"""
+    width: Factor | None = None
+    """of the target's width, heads and feed-forward width alone; by default as --scale"""
     stages: UseAppendAction[tuple[tuple[StageName, ...], ...]] = ()
     """needed: in order; each starts from the one before"""
     data: Words = ()
@@ -77,6 +82,7 @@ class TrainDraft(ReadsData, Common):
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
+        self._check_scale()
         names, words = [name for given in self.stages for name in given], flat(self.data)
         if not names or len(names) != len(words):
             raise ConfigError(
@@ -86,7 +92,11 @@ class TrainDraft(ReadsData, Common):
         target = bank.find(self.target, kind="target", storage=self.storage).resolve()
         content = {
             "model": bank.open_model(target).config.scaled(
-                self.scale, patches_out=self.patches_out, variance=self.variance
+                1.0 if self.scale is None else self.scale,  # which nothing follows then
+                depth=self.depth,
+                width=self.width,
+                patches_out=self.patches_out,
+                variance=self.variance,
             ),
             "stages": [
                 {"name": name, "data": _sources(word), "loss": "nll" if self.variance else "mse"}
@@ -97,6 +107,19 @@ class TrainDraft(ReadsData, Common):
         training = validated(Training, content, source="train draft")
         training = _changed(training, self.set, seed=self.seed, flags=self)
         return _train(training, kind="draft", workers=self.workers, storage=self.storage)
+
+    def _check_scale(self) -> None:
+        followed = self.depth is None or self.width is None
+        if followed and self.scale is None:
+            raise ConfigError(
+                "--scale is missing: it says how large the draft is where not both --depth and "
+                "--width do; 0.7 would do"
+            )
+        if not followed and self.scale is not None:
+            raise ConfigError(
+                f"--scale is {self.scale}: it has no effect where both --depth and --width are "
+                "given; leave one of the three out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

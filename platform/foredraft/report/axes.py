@@ -19,6 +19,8 @@ SPEEDS = [[0.0, "#d5dade"], [0.5, "#f4b183"], [1.0, ACCENT]]
 # else a study searches comes after them under its own name.
 SETTING_LABELS = {
     "scale": "draft scale",
+    "depth": "draft depth",
+    "width": "draft width",
     "stages": "stages",
     "rule": "rule",
     "lookahead": "lookahead",

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 from plotly import graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from foredraft.report.look import GREY, colours_of, dress
+from foredraft.report.look import GREY, SCALES, colours_of, dress
 
 STAGES = {
     "scratch": "from scratch",
@@ -37,7 +38,10 @@ class Curve(NamedTuple):
     """One training's losses, one value for each epoch."""
 
     label: str
+    kind: str
+    """target or draft"""
     scale: float | None
+    """None for the target, and for a draft of which depth and width are given instead"""
     epochs: tuple[float, ...]
     training: tuple[float | None, ...]
     validation: tuple[float | None, ...]
@@ -100,6 +104,7 @@ def _curves(epochs: Sequence[Epoch]) -> tuple[Curve, ...]:
     return tuple(
         Curve(
             label=run[0].label,
+            kind=run[0].kind,
             scale=_scale_in(run[0].label) if run[0].kind == "draft" else None,
             epochs=tuple(one.epoch for one in run),
             training=tuple(one.training for one in run),
@@ -110,8 +115,8 @@ def _curves(epochs: Sequence[Epoch]) -> tuple[Curve, ...]:
 
 
 def _scale_in(label: str) -> float | None:
-    found = re.search(r"\d*\.?\d+", label)
-    return float(found.group()) if found else None
+    found = re.search(r"(\d*\.?\d+)x", label)
+    return float(found.group(1)) if found else None
 
 
 def curves_figure(info: CurvesInfo) -> go.Figure:
@@ -126,11 +131,11 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
         horizontal_spacing=0.07,
         vertical_spacing=90 / height,
     )
-    colours = colours_of(curve.scale for panel in info.panels for curve in panel.curves)
+    colours = _colours([curve for panel in info.panels for curve in panel.curves])
     for place, panel in enumerate(info.panels):
         cell = {"row": place // columns + 1, "col": place % columns + 1}
         for curve in panel.curves:
-            _add_curve(figure, curve, colours.get(curve.scale, GREY), cell)
+            _add_curve(figure, curve, colours[curve.label], cell)
     seen: set[str] = set()
     for trace in figure.data:
         trace.showlegend = trace.legendgroup not in seen and trace.line.dash is None
@@ -140,6 +145,16 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     for place, note in enumerate(figure.layout.annotations):
         note.x = figure.layout[f"xaxis{place + 1 if place else ''}"].domain[0]
     return dress(figure, height, ())
+
+
+def _colours(curves: Sequence[Curve]) -> dict[str, str]:
+    """A colour for each label: its draft's scale, else its place among those that have none."""
+    unscaled = sorted({one.label for one in curves if one.kind == "draft" and one.scale is None})
+    places = [number / max(1, len(unscaled) - 1) for number in range(len(unscaled))]
+    by_scale = colours_of(one.scale for one in curves)
+    return {one.label: by_scale.get(one.scale, GREY) for one in curves} | dict(
+        zip(unscaled, sample_colorscale(SCALES, places) if places else [], strict=True)
+    )
 
 
 def _add_curve(figure: go.Figure, curve: Curve, colour: str, cell: dict[str, int]) -> None:

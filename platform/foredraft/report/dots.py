@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from foredraft.report.tables import hover_text
+from foredraft.report.tables import hover_text, size_text
 from foredraft.search.record import Point, Record
 from foredraft.search.references import References
 
@@ -34,10 +34,12 @@ class Dot(NamedTuple):
 
 
 class DraftMark(NamedTuple):
-    """A draft forecasting by itself, without the target; `labelled` where its scale is written."""
+    """A draft forecasting by itself, without the target; `labelled` where its size is written."""
 
     key: str
     scale: float | None
+    size: str
+    """its scale, depth and width in words"""
     speedup: float
     mse: float
     mse_ratio: float
@@ -92,16 +94,17 @@ def _dot(point: Point) -> Dot:
 
 
 def draft_marks(references: References | None) -> tuple[DraftMark, ...]:
-    """Each draft alone, smallest scale first; only the fastest and the slowest are labelled."""
+    """Each draft alone, smallest first; only the fastest and the slowest are labelled."""
     if references is None:
         return ()
-    drafts = sorted(references.drafts, key=lambda draft: draft.scale or 0.0)
+    drafts = sorted(references.drafts, key=lambda draft: (draft.scale or 0.0, draft.parameters))
     speeds = [draft.speedup_alone for draft in drafts]
     several = len(references.target.policies) > 1
     return tuple(
         DraftMark(
             key=draft.key,
             scale=draft.scale,
+            size=size_text(draft),
             speedup=draft.speedup_alone,
             mse=draft.mse,
             mse_ratio=draft.mse_ratio,

@@ -91,8 +91,3 @@ def _colorbar(scales: Sequence[float]) -> dict[str, object]:
         "outlinewidth": 0,
         **({"tickvals": scales} if len(scales) <= 6 else {"nticks": 4}),
     }
-
-
-def scale_text(scale: float | None) -> str:
-    """The scale as it is written in figures."""
-    return f"{scale:.2f}×" if scale is not None else "unscaled"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from foredraft.report.dots import AccuracyInfo, Dot, DraftMark, FrontInfo
-from foredraft.report.look import ACCENT, GREY, dress, paint, scale_text
+from foredraft.report.look import ACCENT, GREY, dress, paint
 from foredraft.report.tables import number
 
 
@@ -184,11 +184,11 @@ def _add_drafts(figure: go.Figure, drafts: Sequence[DraftMark], places: Sequence
         mode="markers+text",
         marker={**bar, **paint([draft.scale for draft, _ in known])},
         **_keyed(figure, "draft alone", bar),
-        text=[scale_text(draft.scale) if draft.labelled else "" for draft, _ in known],
+        text=[draft.size if draft.labelled else "" for draft, _ in known],
         textposition=_beyond([draft.speedup or 0.0 for draft, _ in known]),
         textfont={"size": 11, "color": GREY},
         customdata=[
-            f"<b>{', '.join(filter(None, (f'{scale_text(d.scale)} draft alone', d.policy)))}</b>"
+            f"<b>{', '.join(filter(None, (f'{d.size} draft alone', d.policy)))}</b>"
             f"<br>speed {number(d.speedup, unit='×')}"
             f"<br>mse {number(d.mse, digits=4)}<br>mse ratio {number(d.mse_ratio)}"
             for d, _ in known

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from foredraft.redaction import redacted
 from foredraft.report.dots import Dot, DraftMark, dots_of, draft_marks
-from foredraft.report.look import scale_text
 from foredraft.report.tables import interval_text, number, percent, plural
 from foredraft.search import record
 from foredraft.search.record import Record
@@ -124,7 +123,7 @@ def _alone_sentences(drafts: Sequence[DraftMark], best: Dot | None, budget: floa
     if rival is None or rival.speedup <= 1:
         return []
     under = f", under {rival.policy}," if rival.policy else ""
-    name = f"The {scale_text(rival.scale)} draft alone{under}"
+    name = f"The {rival.size} draft alone{under}"
     fact = (
         f"({number(rival.mse_ratio)} times its error, {number(rival.speedup, digits=2)}× its speed)"
     )

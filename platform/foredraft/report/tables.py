@@ -14,10 +14,19 @@ from html import escape
 from foredraft.judge.timing import INTERVAL_PAIRS
 from foredraft.redaction import redacted
 from foredraft.search.record import Point, Record
-from foredraft.search.references import References
+from foredraft.search.references import DraftAlone, References
 from foredraft.search.trial import Scalar, Sizes, Trial
+from foredraft.settings.drafts import FACTORS
 
-SYMBOLS = {"rule": "", "sigma": "σ", "bias": "bias", "mse_tol": "tol", "lookahead": "K"}
+SYMBOLS = {
+    "depth": "depth",
+    "width": "width",
+    "rule": "",
+    "sigma": "σ",
+    "bias": "bias",
+    "mse_tol": "tol",
+    "lookahead": "K",
+}
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,14 @@ def test_text(point: Point) -> str:
     return number(test.mse_ratio) + (" (differs)" if test.differs else "") if test else "–"
 
 
+def size_text(draft: DraftAlone, *, unit: str = "×") -> str:
+    """By which factors a draft is smaller than its target: '0.50×, depth 0.25'."""
+    parts = [number(draft.scale, digits=2, unit=unit)] if draft.scale is not None else []
+    named = {"depth": draft.depth, "width": draft.width}
+    parts += [f"{name} {number(own, digits=2)}" for name, own in named.items() if own is not None]
+    return ", ".join(parts) or "unscaled"
+
+
 def architecture_text(sizes: Sizes) -> str:
     """Layers, width, heads and feed-forward width, as far as the family has them."""
     if sizes.d_model is None:
@@ -145,18 +162,19 @@ def front_table(record: Record) -> Table:
         f"{name} {setting_text(settings[0][name])}" for name in names if name not in varied
     )
     texts = ("trial", "settings", "draft", "measured")
-    columns = ("trial", "scale", "settings", *FRONT_COLUMNS)
+    scaled = ("scale",) if any("scale" in own for own in settings) else ()
+    columns = ("trial", *scaled, "settings", *FRONT_COLUMNS)
     choice = record.choice
     return Table(
         columns=columns,
-        rows=tuple(_front_row(point, varied) for point in points),
+        rows=tuple(_front_row(point, varied, scaled=bool(scaled)) for point in points),
         numeric=frozenset(columns) - frozenset(texts),
         best=points.index(choice) if choice else None,
         note=f"The same for all of them: {shared}." if shared else "",
     )
 
 
-def _front_row(point: Point, varied: Sequence[str]) -> tuple[str, ...]:
+def _front_row(point: Point, varied: Sequence[str], *, scaled: bool) -> tuple[str, ...]:
     own = settings_of(point.trial)
     settings = " · ".join(
         f"{SYMBOLS.get(name, name)} {setting_text(own[name])}".strip()
@@ -164,7 +182,8 @@ def _front_row(point: Point, varied: Sequence[str]) -> tuple[str, ...]:
         if name in own
     )
     cells = (CELLS[name](point) for name in FRONT_COLUMNS)
-    return (str(point.trial.number), number(own.get("scale"), digits=2), settings, *cells)
+    scale = (number(own.get("scale"), digits=2),) if scaled else ()
+    return (str(point.trial.number), *scale, settings, *cells)
 
 
 def _setting_place(name: str) -> tuple[int, str]:
@@ -200,14 +219,16 @@ def drafts_table(references: References) -> Table:
         )
     rows += [
         (
-            f"draft {number(draft.scale, digits=2)}" + (f", {draft.policy}" if several else ""),
+            f"draft {size_text(draft, unit='')}" + (f", {draft.policy}" if several else ""),
             quantity(draft.parameters),
             architecture_text(draft),
             *(number(draft.mse, digits=4), number(draft.mae, digits=4), number(draft.mse_ratio)),
             number(draft.speedup_alone, digits=2, unit="×"),
             draft.key[:12],
         )
-        for draft in sorted(references.drafts, key=lambda draft: -(draft.scale or 0.0))
+        for draft in sorted(
+            references.drafts, key=lambda draft: (-(draft.scale or 0.0), -draft.parameters)
+        )
     ]
     columns = ("model", "parameters", "layers × width", "mse", "mae", "mse ratio", "speed alone")
     numeric = frozenset(columns) - {"model", "layers × width"}
@@ -215,17 +236,11 @@ def drafts_table(references: References) -> Table:
 
 
 def failures_table(trials: Iterable[Trial]) -> Table:
-    """The trials that failed, and the error of each."""
-    return Table(
-        ("trial", "scale", "error"),
-        tuple(
-            (
-                str(trial.number),
-                number(trial.settings.get("scale"), digits=2),
-                redacted(trial.error),
-            )
-            for trial in trials
-            if trial.error
-        ),
-        frozenset({"trial", "scale"}),
-    )
+    """The trials that failed, with what sized their drafts, and the error of each."""
+    failed = {trial.number: (trial.settings, trial.error) for trial in trials if trial.error}
+    factors = [n for n in FACTORS if any(own.get(n) is not None for own, _ in failed.values())]
+    rows = [
+        (str(place), *(number(own.get(n), digits=2) for n in factors), redacted(error))
+        for place, (own, error) in failed.items()
+    ]
+    return Table(("trial", *factors, "error"), tuple(rows), frozenset({"trial", *factors}))

@@ -51,7 +51,12 @@ class DraftAlone(Sizes):
     """A draft alone, under one context policy."""
 
     key: str
-    scale: float | None
+    scale: float | None = None
+    """None where depth and width are both given"""
+    depth: float | None = None
+    """of the layers alone; None where they follow scale"""
+    width: float | None = None
+    """of all other sizes; None where they follow scale"""
     parameters: int
     policy: str
     mse: float
@@ -129,11 +134,13 @@ def policy_in_words(policy: ContextPolicy) -> str:
 
 
 def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
-    draft, scale = outcome.draft, trial.settings.get("scale")
+    draft = outcome.draft
     return DraftAlone(
         **draft.architecture.model_dump(),
+        scale=_factor(trial, "scale"),
+        depth=_factor(trial, "depth"),
+        width=_factor(trial, "width"),
         key=draft.key,
-        scale=float(scale) if scale is not None else None,
         parameters=draft.parameters,
         policy=policy_in_words(policy_of(trial, study)),
         mse=draft.errors.mse,
@@ -141,6 +148,11 @@ def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
         mse_ratio=draft.errors.mse / outcome.target.mse,
         speedup_alone=draft.speedup,
     )
+
+
+def _factor(trial: Trial, name: str) -> float | None:
+    value = trial.settings.get(name)
+    return float(value) if value is not None else None
 
 
 def _ceiling(study: Study, judged: list[Judged], *, patch: int) -> tuple[CeilingPoint, ...]:

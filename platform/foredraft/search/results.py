@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,17 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search.confirm import evaluation_of
 from foredraft.search.record import CHOICE, KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
 from foredraft.search.references import Judged, Naive, Target, one_per_draft_and_policy
-from foredraft.search.trial import Measured, Sizes
+from foredraft.search.trial import Measured, Scalar, Sizes
 from foredraft.settings.study import Study
 
-UNITS = {"stages": "", "patches_out": " a pass"}
+WORDS = {
+    "scale": "{:.2f}x",
+    "depth": "depth {:.2f}",
+    "width": "width {:.2f}",
+    "stages": "{}",
+    "patches_out": "{} a pass",
+}
+"""How what tells drafts apart is written in a figure."""
 
 
 def write(record: Record, directory: Path, *, target: bank.Model) -> None:
@@ -145,15 +152,20 @@ def _write_curves(record: Record, directory: Path, target: bank.Model) -> None:
 
 
 def _labels(drafts: Sequence[Judged]) -> list[str]:
-    """The drafts' names in a figure: their scale, and what else differs between them."""
+    """The drafts' names in a figure: their scale, and what else differs between them.
+
+    Depth and width are named too where there is no scale, as neither follows one.
+    """
     settings = [trial.settings for trial, _ in drafts]
-    varied = [
-        name for name in ("stages", "patches_out") if len({own.get(name) for own in settings}) > 1
-    ]
-    return [
-        ", ".join([f"draft {own['scale']:.2f}x"] + [f"{own[name]}{UNITS[name]}" for name in varied])
-        for own in settings
-    ]
+    varied = {name for name in WORDS if len({own.get(name) for own in settings}) > 1}
+    return [f"draft {', '.join(_in_words(own, varied))}" for own in settings]
+
+
+def _in_words(own: dict[str, Scalar], varied: set[str]) -> Iterator[str]:
+    named = {*varied, "scale"} if own.get("scale") is not None else {*varied, "depth", "width"}
+    for name, words in WORDS.items():
+        if name in named and own.get(name) is not None:
+            yield words.format(own[name])
 
 
 def _curve(model: bank.Model, *, label: str, kind: str) -> pd.DataFrame:

@@ -142,6 +142,7 @@ def test_json_is_the_last_line_of_standard_output(
 
 PAIR = ("--target", "a", "--draft", "b", "--data", "synthetic-etth")
 DRAFT = ("train", "draft", "--target", "a", "--scale", "0.5")
+SIZED = ("train", "draft", "--target", "a", "--stages", "scratch", "--data", "x")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,14 @@ DRAFT = ("train", "draft", "--target", "a", "--scale", "0.5")
         (("search", str(DEMO), "--trials", "0"), "--trials is 0"),
         ((*DRAFT, "--stages", "scratch"), "--data names 0 data sets for the 1 of --stages"),
         ((*DRAFT[:-1], "2", "--stages", "scratch", "--data", "x"), "--scale is 2"),
+        ((*SIZED, "--depth", "0.5", "--width", "0"), "--width is 0"),
+        ((*SIZED, "--scale", "0.5", "--depth", "-1"), "--depth is -1"),
+        ((*SIZED, "--scale", "0.5", "--depth", "inf"), "--depth is inf"),
+        ((*SIZED, "--depth", "0.5"), "--scale is missing"),
+        (
+            (*SIZED, "--scale", "0.5", "--depth", "0.5", "--width", "1"),
+            "--scale is 0.5: it has no effect",
+        ),
         (("train", "target", "--recipe", "demo", "--workers", "-1"), "--workers is -1"),
         (("data", "list", "foo"), "'foo' has no effect"),
         (("data",), "foredraft data --help"),

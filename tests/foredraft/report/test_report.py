@@ -296,6 +296,15 @@ def test_losses_of_different_stages_never_share_a_panel() -> None:
     assert [curve.scale for curve in info.panels[1].curves] == list(SCALES)
 
 
+def test_drafts_without_a_scale_have_a_colour_each() -> None:
+    names = {f"draft {scale:.2f}x": f"draft depth {scale:.2f}, width 0.50" for scale in SCALES}
+    info = curves.curves_info(make_curves().replace({"label": names}))
+    assert {curve.scale for panel in info.panels for curve in panel.curves} == {None}
+    traces = curves.curves_figure(info).data
+    colours = {trace.name: trace.line.color for trace in traces}
+    assert len(set(colours.values())) == len(SCALES) + 1
+
+
 def test_two_trainings_of_one_label_are_two_curves() -> None:
     frame = make_curves()
     info = curves.curves_info(pd.concat([frame, frame]))
@@ -488,6 +497,49 @@ def test_every_column_of_the_front_holds_its_own_value(make_trial: MakeTrial) ->
         "on test": "1.050 (differs)",
         "deviation": "0.01000",
     }
+
+
+def shaped(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials as those of a study over depth and width."""
+    return with_settings(
+        trials, lambda trial: {"scale": None, "depth": 0.25, "width": trial.settings["scale"]}
+    )
+
+
+def test_a_front_over_depth_and_width_names_what_differs_and_has_no_column_of_scales(
+    trials: list[Trial],
+) -> None:
+    table = tables.front_table(record_of(shaped(trials)))
+    assert "scale" not in table.columns
+    assert "depth 0.25" in table.note
+    texts = [row[table.columns.index("settings")] for row in table.rows]
+    assert all(text.startswith("width 0.") for text in texts)
+
+
+def test_a_draft_without_a_scale_is_named_by_its_depth_and_width(
+    trials: list[Trial], make_trial: MakeTrial
+) -> None:
+    references = record_of(shaped(trials)).references
+    assert references
+    named = [row[0] for row in tables.drafts_table(references).rows[1:]]
+    assert named == [f"draft depth 0.25, width {scale:.2f}" for scale in reversed(SCALES)]
+    assert [mark.size for mark in dots.draft_marks(references)] == [
+        f"depth 0.25, width {scale:.2f}" for scale in SCALES
+    ]
+    both = make_trial(0, settings={"scale": 0.5, "depth": 0.25})
+    failed = make_trial(1, error="gone", settings={"scale": 0.5, "depth": 0.25})
+    mixed = record_of([both, failed])
+    assert [mark.size for mark in dots.draft_marks(mixed.references)] == ["0.50×, depth 0.25"]
+    assert tables.failures_table(mixed.trials).rows == (("1", "0.50", "0.25", "gone"),)
+
+
+def test_a_report_of_a_study_over_depth_and_width_is_written_whole(
+    study_dir: Path, trials: list[Trial]
+) -> None:
+    write_trials(study_dir, shaped(trials))
+    html = report.write_report(study_dir).read_text()
+    assert "draft width" in html
+    assert "depth 0.25, width 0.50" in html
 
 
 def test_the_target_heads_the_table_of_models(joint: Record) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from foredraft.errors import ConfigError
-from foredraft.search import record
+from foredraft.search import record, results
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
@@ -128,7 +128,61 @@ def test_drafts_alone_stand_beside_the_target_under_their_own_policy(
     assert Record(study(), found.trials).references is None
 
 
+def test_a_draft_alone_is_known_by_the_factors_that_made_it(make_trial: MakeTrial) -> None:
+    found = record_of(make_trial(0, settings={"scale": None, "depth": 0.25, "width": 1.0}))
+    assert found.references
+    (draft,) = found.references.drafts
+    assert (draft.scale, draft.depth, draft.width) == (None, 0.25, 1.0)
+
+
+def test_drafts_are_told_apart_in_a_figure_by_what_differs_between_them(
+    make_trial: MakeTrial,
+) -> None:
+    def labels(*settings: dict[str, Any]) -> list[str]:
+        trials = [make_trial(number, settings=own) for number, own in enumerate(settings)]
+        return results._labels([(trial, trial.outcome) for trial in trials if trial.outcome])
+
+    assert labels({"scale": 0.5, "depth": 0.25}, {"scale": 0.7, "depth": 0.25}) == [
+        "draft 0.50x",
+        "draft 0.70x",
+    ]
+    assert labels({"scale": 0.5, "depth": 0.25}, {"scale": 0.5, "depth": 1.0}) == [
+        "draft 0.50x, depth 0.25",
+        "draft 0.50x, depth 1.00",
+    ]
+    both = [{"scale": None, "depth": 0.5, "width": width, "patches_out": 4} for width in (0.5, 1.0)]
+    assert labels(*both, {"scale": 0.7, "patches_out": 1}) == [
+        "draft depth 0.50, width 0.50, 4 a pass",
+        "draft depth 0.50, width 1.00, 4 a pass",
+        "draft 0.70x, 1 a pass",
+    ]
+
+
 # One trial
+
+
+@pytest.mark.parametrize(
+    ("draft", "drawn", "told"),
+    [
+        ({}, {}, {"scale": 0.7}),
+        ({"scale": 0.5}, {"depth": 0.25}, {"scale": 0.5, "depth": 0.25}),
+        ({"depth": 0.25}, {"scale": 0.6}, {"scale": 0.6, "depth": 0.25}),
+        ({"depth": 0.25}, {"width": 0.5}, {"scale": None, "depth": 0.25, "width": 0.5}),
+        (
+            {},
+            {"scale": 0.6, "depth": 0.25, "width": 0.5},
+            {"scale": None, "depth": 0.25, "width": 0.5},
+        ),
+        ({"scale": 0.5}, {"width": None}, {"scale": 0.5, "width": None}),
+    ],
+)
+def test_a_trial_tells_the_factors_that_made_its_draft_and_no_scale_that_nothing_follows(
+    draft: dict[str, Any], drawn: dict[str, Any], told: dict[str, Any]
+) -> None:
+    plan = study(draft={"stages": [STAGE], **draft})
+    settings = record.settings_of(plan, {"sigma": 0.5, **drawn})
+    assert {n: settings[n] for n in ("scale", "depth", "width") if n in settings} == told
+    assert settings["sigma"] == 0.5
 
 
 def test_a_trial_that_was_stored_is_read_as_the_same(make_trial: MakeTrial) -> None:

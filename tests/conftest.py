@@ -106,6 +106,8 @@ def make_trial() -> Callable[..., Any]:
         ends |= {"speedup_high": (speedup or 0) + 0.03}
         outcome = {
             "target": changes.pop("target", {"mse": 0.4, "mae": 0.5}),
+            "reference": changes.pop("reference", {"mse": 0.4, "mae": 0.5}),
+            "prediction": changes.pop("prediction", None),
             "rule": changes.pop("rule", Tolerance(mse_tol=1.0)),
             "costs": costs,
             "judging_s": 1.0,

@@ -29,7 +29,7 @@ READING = (
 # How a study searched; in all else two have to agree to be drawn together.
 HOW = (
     *("name", "sampler", "seed", "trials", "startup_trials", "first", "warm_start", "database"),
-    *("machine", "confirm_pairs", "confirm_windows", "few_windows", "slack"),
+    *("machine", "confirm_pairs", "confirm_windows", "stop_early"),
 )
 
 

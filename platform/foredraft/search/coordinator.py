@@ -14,9 +14,10 @@ from ray import tune
 
 from foredraft import bank, provenance
 from foredraft.bank import housekeeping
-from foredraft.search import judging
+from foredraft.search import judging, stopping
 from foredraft.search.machines import HEAD, needs
 from foredraft.search.record import TRIAL, settings_of
+from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Draft, Errors, Outcome, Sizes, Trial
 from foredraft.settings.config import Evaluation, Training
 from foredraft.settings.study import Study
@@ -44,13 +45,13 @@ class Coordinator(tune.Trainable):
     def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
         """Called once per process."""
         self.job = job
-        self.baselines: dict[str, Any] = {}
+        self.baselines: dict[str, tuple[Any, judging.Baseline]] = {}
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's number and settings."""
         self.number, self.settings = new_config["number"], new_config["settings"]
-        self.front = new_config["front"]
+        self.front, self.residuals = new_config["front"], Residuals(*new_config["residuals"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -78,17 +79,17 @@ class Coordinator(tune.Trainable):
         training = study.draft_training(job.architecture, self.settings, path=job.target)
         evaluation, rule = study.judged_on(self.settings), study.rule(self.settings)
         path = self._obtain(training)
-        baseline = self._baseline(evaluation)
+        baseline, told = self._baseline(evaluation)
         prepared: judging.Prepared = self._once(
-            f"prepared {path.name} {provenance.digest(evaluation)}",
+            f"prepared {path.name} {rule.emits_draft} {provenance.digest(evaluation)}",
             judging.prepare,
-            *(study, evaluation, path, baseline),
+            *(study, evaluation, path, baseline, rule.emits_draft),
             alone=True,
         )
         judged: judging.Assessment = self._once(
             f"judged {path.name} {provenance.digest([evaluation, rule])}",
             judging.judge,
-            *(study, evaluation, path, rule, baseline, prepared, self.front),
+            *(study, evaluation, path, rule, baseline, prepared, self.front, self.residuals.slack),
         )
         return Outcome(
             draft=Draft(
@@ -98,11 +99,13 @@ class Coordinator(tune.Trainable):
                 errors=Errors(**prepared.accuracy._asdict()),
                 speedup=prepared.speedup_alone,
             ),
-            target=Errors(**prepared.target_accuracy._asdict()),
+            target=Errors(**told.alone._asdict()),
+            reference=Errors(**told.reference._asdict()),
             rule=rule,
             metrics=judged.metrics,
             costs=prepared.costs,
             plan=judged.plan,
+            prediction=stopping.told(judged.prediction, self.residuals),
             stopped=judged.stopped,
             judging_s=judged.seconds,
         )
@@ -117,12 +120,13 @@ class Coordinator(tune.Trainable):
             self._once(path.name, judging.train_model, *arguments, training=True)
         return path
 
-    def _baseline(self, evaluation: Evaluation) -> Any:
-        """The baseline of a context policy, in Ray's object store."""
+    def _baseline(self, evaluation: Evaluation) -> tuple[Any, judging.Baseline]:
+        """The baseline of a context policy: in Ray's object store, and here."""
         key = f"baseline {provenance.digest(evaluation)}"
         if key not in self.baselines:
-            arguments = (evaluation, self.job.target, self.job.study.machine)
-            self.baselines[key] = ray.put(self._once(key, judging.open_baseline, *arguments))
+            arguments = (self.job.study, evaluation, self.job.target)
+            made: judging.Baseline = self._once(key, judging.open_baseline, *arguments)
+            self.baselines[key] = ray.put(made), made
         return self.baselines[key]
 
     def _once(

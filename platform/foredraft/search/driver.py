@@ -132,10 +132,10 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
 
 
 def _alone(study: Study, target: bank.Model) -> Target:
-    """The target by itself, on the windows of the study."""
-    arguments = (study.evaluation, target.path, study.machine)
+    """The target by itself, on the windows of the study, under its reference policy."""
+    arguments = (study, study.referred_to, target.path)
     work = submit(judging.open_baseline, *arguments, machine=study.machine)
-    accuracy: evaluate.Accuracy = ray.get(work).accuracy
+    accuracy: evaluate.Accuracy = ray.get(work).reference
     season = yardstick.season_of(study.evaluation, target.config)
     windows = evaluate.draw_windows(study.evaluation, target.config)
     unit_C = yardstick.unit_of(study.evaluation, season=season)

@@ -1,8 +1,7 @@
 """What runs on the machines: each function opens its models, does one thing, returns plain data.
 
-A trial is judged in stages, each dearer and surer than the one before: in closed form from cached
-distances, on a few windows, on all. It stops where it can no longer reach the front or the accuracy
-budget even if the stage was wrong by the study's slack.
+A trial is judged in closed form, and decoded unless that tells that it will miss the front or the
+accuracy budget (`foredraft.search.stopping`).
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ from typing import NamedTuple
 import torch
 
 from foredraft import bank, train
-from foredraft.data.spacing import evenly_spaced
-from foredraft.judge import closed_form, evaluate, timing
+from foredraft.judge import closed_form, courses, evaluate, timing
+from foredraft.judge.courses import Courses
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
-from foredraft.search import front
+from foredraft.search import front, rulebook
 from foredraft.search.machines import threads
+from foredraft.search.stopping import Slack, why_stop
 from foredraft.search.trial import Metrics, Reason
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.rules import Rule
-from foredraft.settings.study import OBJECTIVES, Study
+from foredraft.settings.study import Study
 from foredraft.train.journal import Journal
 from speculation import Plan, checkpoint, cost
 from speculation.forecaster import Forecaster
@@ -47,23 +47,14 @@ class Baseline(NamedTuple):
     alone: evaluate.Accuracy
     """of the target alone under the trial's policy"""
 
-    def few(self, count: int) -> Baseline:
-        """The same on `count` of the windows, evenly spaced."""
-        total = len(self.windows.truth_WHC)
-        index_W = evenly_spaced(total, count=min(count, total))
-        windows, alone_WHC = self.windows.at(index_W), self.alone_WHC[index_W]
-        return Baseline(self.target, windows, alone_WHC, windows.errors_of(alone_WHC))
-
 
 class Prepared(NamedTuple):
     """A trained draft beside its target under one context policy, on this device."""
 
     costs: cost.PassCosts
-    distances_WSKC: torch.Tensor
+    courses: Courses
     accuracy: evaluate.Accuracy
     """of the draft alone"""
-    target_accuracy: evaluate.Accuracy
-    """of the target alone, under the same policy"""
     speedup_alone: float
     """seconds of the target over seconds of the draft, each alone"""
 
@@ -72,6 +63,8 @@ class Assessment(NamedTuple):
     """What judging a pair came to, and how far it got."""
 
     metrics: Metrics
+    prediction: Metrics
+    """what the closed form told"""
     stopped: Reason | None
     """why it was not judged on all windows, or None where it was"""
     plan: Plan | None
@@ -94,29 +87,41 @@ def train_model(
     )
 
 
-def open_baseline(evaluation: Evaluation, target: Path, machine: Machine) -> Baseline:
-    """The windows, and what the target makes of them."""
-    model = _open(target, evaluation, machine)
+def open_baseline(study: Study, evaluation: Evaluation, target: Path) -> Baseline:
+    """The windows, and what the target makes of them: as the trial reads, and as the reference."""
+    model = _open(target, evaluation, study.machine)
     windows = evaluate.draw_windows(evaluation, model.config)
     alone_WHC = evaluate.forecast_alone(model, windows, evaluation=evaluation)
-    return Baseline(target, windows, alone_WHC, windows.errors_of(alone_WHC))
+    alone, reference_WHC = windows.errors_of(alone_WHC), alone_WHC
+    if evaluation.policy != study.reference:
+        referred = evaluation.model_copy(update={"policy": study.reference})
+        reference_WHC = evaluate.forecast_alone(model, windows, evaluation=referred)
+    return Baseline(target, windows, reference_WHC, windows.errors_of(reference_WHC), alone)
 
 
-def prepare(study: Study, evaluation: Evaluation, path: Path, baseline: Baseline) -> Prepared:
+def prepare(
+    study: Study, evaluation: Evaluation, path: Path, baseline: Baseline, emits_draft: bool
+) -> Prepared:
     """What a draft costs and proposes, whatever the rule; wants an otherwise idle machine."""
     target, draft = (_open(p, evaluation, study.machine) for p in (baseline.target, path))
-    lookahead = study.longest_lookahead
     alone_WHC = evaluate.forecast_alone(draft, baseline.windows, evaluation=evaluation)
-    few = baseline.few(study.few_windows or 1)
     return Prepared(
         costs=timing.calibrate(
-            target, draft, baseline.windows, lookahead=lookahead, evaluation=evaluation
+            target,
+            draft,
+            baseline.windows,
+            lookahead=study.longest_lookahead,
+            evaluation=evaluation,
         ),
-        distances_WSKC=closed_form.draft_distances(
-            target, draft, few.windows, lookahead=lookahead, evaluation=evaluation
+        courses=courses.grow(
+            target,
+            draft,
+            baseline.windows,
+            baseline.reference_WHC,
+            probes=rulebook.spread(study, emits_draft=emits_draft),
+            evaluation=evaluation,
         ),
         accuracy=baseline.windows.errors_of(alone_WHC),
-        target_accuracy=baseline.accuracy,
         speedup_alone=timing.time_alone(target, draft, baseline.windows, evaluation=evaluation),
     )
 
@@ -129,35 +134,53 @@ def judge(
     baseline: Baseline,
     prepared: Prepared,
     best: Sequence[front.Goals],
+    slack: Slack | None,
 ) -> Assessment:
-    """What the rule makes of the pair, stage by stage; `best` is the front when the trial began."""
+    """What the rule makes of the pair: in closed form, and by decoding where that may pay.
+
+    Args:
+        study, evaluation: what is judged, and on what.
+        path: the draft's directory.
+        rule: the acceptance rule.
+        baseline: what the target makes of the windows.
+        prepared: what the draft costs and proposes.
+        best: the goals of the front when the trial began.
+        slack: by how much the closed form may be wrong, as far as the study has shown.
+    """
     began = time.perf_counter()
     draft = _open(path, evaluation, study.machine)
     patch = draft.config.patch
     predict = functools.partial(
         evaluate.predict, costs=prepared.costs, rule=rule, evaluation=evaluation, patch=patch
     )
-    expected = closed_form.expected_row(prepared.distances_WSKC, rule, steps=patch)
+    expected = expected_row(prepared.courses, rule, steps=patch, reference=baseline.reference)
     plan = Plan(prepared.costs, tuple(expected.pass_rates)) if rule.adapt else None
-
-    def assessed(row: PairRow, *, windows: int) -> Assessment:
+    prediction = metrics_of(expected, predicted_speedup=predict(expected), windows=0)
+    stopped = why_stop(prediction, study, best, slack=slack, reference_mse=baseline.reference.mse)
+    metrics = prediction
+    if not stopped:
+        row = _counted(study, evaluation, draft, rule, baseline, plan)
+        windows = len(baseline.windows.truth_WHC)
         metrics = metrics_of(row, predicted_speedup=predict(row), windows=windows)
-        return Assessment(metrics, None, plan, time.perf_counter() - began)
+    return Assessment(metrics, prediction, stopped, plan, time.perf_counter() - began)
 
-    def on(part: Baseline) -> Assessment:
-        row = _counted(study, evaluation, draft, rule, part, plan)
-        return assessed(row, windows=len(part.windows.truth_WHC))
 
-    total = len(baseline.windows.truth_WHC)
-    if not 0 < study.few_windows < total:
-        return on(baseline)
-    judged = assessed(expected, windows=0)
-    for part in (baseline.few(study.few_windows), baseline):
-        stopped = why_stop(judged.metrics, study, best, target_mse=baseline.accuracy.mse)
-        if stopped:
-            return judged._replace(stopped=stopped)
-        judged = on(part)
-    return judged
+def expected_row(
+    known: Courses, rule: Rule, *, steps: int, reference: evaluate.Accuracy
+) -> PairRow:
+    """The row that decoding is expected to give."""
+    expected = closed_form.expect(known, [rule], steps=steps)
+    mse = float(expected.mse_Q)
+    return PairRow(
+        acceptance_rate=float(expected.acceptance_rate_Q),
+        accept_length=float(expected.accept_length_Q),
+        accept_lengths=[],
+        pass_rates=expected.pass_rates_QK[0, : rule.lookahead].tolist(),
+        mse=mse,
+        mae=float(expected.mae_Q),
+        mse_ratio=mse / reference.mse,
+        deviation=float(expected.deviation_Q),
+    )
 
 
 def metrics_of(row: PairRow, *, predicted_speedup: float, windows: int) -> Metrics:
@@ -172,32 +195,6 @@ def metrics_of(row: PairRow, *, predicted_speedup: float, windows: int) -> Metri
         name, value = next(iter(odd.items()))
         raise ValueError(f"{name} is {value}: the pair does not forecast")
     return Metrics(**(numbers | dict.fromkeys(odd)), windows=windows)
-
-
-def why_stop(
-    metrics: Metrics, study: Study, best: Sequence[front.Goals], *, target_mse: float
-) -> Reason | None:
-    """Why a trial is hopeless that came to these metrics in an early stage, or None.
-
-    They are taken as better by the study's slack. Nothing beats a trial in what is not known yet:
-    the closed form knows no error, and so stops none for a front that has one.
-    """
-    ratio = metrics.mse_ratio
-    if ratio is not None and ratio - study.slack > study.budget:
-        return "budget"
-    known = metrics.model_dump(exclude_none=True)
-    # A few windows have errors of their own: only their ratio tells of the others.
-    if ratio is not None:
-        known["mse"] = ratio * target_mse
-    optimistic = []
-    for name in study.objectives:
-        sign = 1 if OBJECTIVES[name] == "max" else -1
-        if name not in known:
-            optimistic.append(math.inf)
-            continue
-        slack = study.slack * (1.0 if name == "acceptance_rate" else abs(known[name]))
-        optimistic.append(sign * known[name] + slack)
-    return "front" if any(front.beats(other, tuple(optimistic)) for other in best) else None
 
 
 def time_pairs(
@@ -231,7 +228,7 @@ def judge_on(
 ) -> PairRow:
     """The pair on another split than the search saw."""
     draft = _open(path, evaluation, study.machine)
-    baseline = open_baseline(evaluation, target, study.machine)
+    baseline = open_baseline(study, evaluation, target)
     return _counted(study, evaluation, draft, rule, baseline, plan)
 
 
@@ -250,7 +247,7 @@ def _counted(
         rule,
         baseline.windows,
         evaluation=evaluation,
-        alone_WHC=baseline.alone_WHC,
+        alone_WHC=baseline.reference_WHC,
         plan=plan,
         seed=study.seed,
     )

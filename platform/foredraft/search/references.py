@@ -1,6 +1,7 @@
 """What a study's trials are compared with: the target alone, each draft alone, and the ceiling.
 
-An error is that of one context policy: a draft stands beside the target under the same.
+Errors are held against the target's own under the study's reference policy, whatever the policy of
+a draft; what a policy costs the target itself stands beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Naive(Errors):
 
 
 class Target(Sizes):
-    """The target alone, under the study's own context policy."""
+    """The target alone, under the study's reference policy."""
 
     key: str
     parameters: int
@@ -62,7 +63,7 @@ class DraftAlone(Sizes):
     mse: float
     mae: float
     mse_ratio: float
-    """over the target's under the same policy"""
+    """over the target's under the study's reference policy"""
     speedup_alone: float
     """seconds of the target over seconds of the draft, each alone"""
 
@@ -145,7 +146,7 @@ def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
         policy=policy_in_words(policy_of(trial, study)),
         mse=draft.errors.mse,
         mae=draft.errors.mae,
-        mse_ratio=draft.errors.mse / outcome.target.mse,
+        mse_ratio=draft.errors.mse / outcome.reference.mse,
         speedup_alone=draft.speedup,
     )
 

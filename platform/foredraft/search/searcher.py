@@ -23,6 +23,7 @@ from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
 from foredraft.search.record import TRIAL, address_of, settings_of, trial_of
+from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
 from foredraft.settings.dimensions import ChoiceDimension, Dimension, FloatDimension
 from foredraft.settings.study import OBJECTIVES, Study
@@ -117,7 +118,13 @@ class OptunaSearcher(Searcher):
         trial = self._interrupted() or self.record.ask()
         self.asked[trial_id] = trial
         settings = draw(trial, self.study.dimensions)
-        return {"settings": settings, "number": trial.number, "front": self._front()}
+        ended = self._ended()
+        return {
+            "settings": settings,
+            "number": trial.number,
+            "front": self._front(ended),
+            "residuals": [*Residuals.of(ended)],
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -167,12 +174,16 @@ class OptunaSearcher(Searcher):
     def _interrupted(self) -> optuna.Trial | None:
         return optuna.Trial(self.record, self.interrupted.pop(0)) if self.interrupted else None
 
-    def _front(self) -> list[front.Goals]:
-        """The goals of the front, as it is now."""
+    def _ended(self) -> list[Trial]:
+        """The trials that were decoded, as they are now."""
         complete = self.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [trial_of(stored, study=self.study) for stored in complete]
+
+    def _front(self, decoded: list[Trial]) -> list[front.Goals]:
+        """The goals of the front, as it is now."""
         points = [
             front.goals(trial.outcome.metrics, self.study.objectives)
-            for trial in (trial_of(stored, study=self.study) for stored in complete)
+            for trial in decoded
             if trial.outcome and trial.is_within(self.study.budget)
         ]
         return [p for p, keep in zip(points, front.on_front(points), strict=True) if keep]

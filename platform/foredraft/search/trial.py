@@ -266,6 +266,12 @@ def _columns(outcome: Outcome) -> dict[str, Cell]:
         "draft_speedup_alone": draft.speedup,
         "target_mse": target.mse,
         "target_mae": target.mae,
+        "policy_cost": target.mse / outcome.reference.mse - 1,
+        **(
+            {f"expected_{n}": v for n, v in outcome.prediction.model_dump().items()}
+            if outcome.prediction
+            else {}
+        ),
         "stopped": outcome.stopped,
         "judging_s": outcome.judging_s,
         **(outcome.measured.model_dump() if outcome.measured else {}),

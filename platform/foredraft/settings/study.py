@@ -20,7 +20,6 @@ from foredraft.settings import places, rules
 from foredraft.settings.config import (
     Count,
     Evaluation,
-    Fraction,
     Machine,
     Name,
     Positive,
@@ -92,11 +91,9 @@ class Study(Settings):
     """to be reported in all, those that failed or were stopped included"""
     startup_trials: Count = 10
     """trials drawn at random before the sampler models them"""
-    few_windows: Annotated[int, Field(ge=0)] = 16
-    """windows on which a trial must look promising before it is judged on all; 0 judges on all"""
-    slack: Fraction = 0.05
-    """by how much, as a fraction, the closed form and few windows may be wrong: a trial stops
-    early only where it would still fail if they were wrong by that much"""
+    stop_early: bool = True
+    """whether a trial is left undecoded of which the closed form tells that it will miss the
+    budget or the front, even if it were wrong by twice what it ever was in this study"""
     confirm_pairs: Count = 20
     """timed pairs per point of the front and device, when the search has ended"""
     confirm_windows: Count | None = None

@@ -1,17 +1,26 @@
-"""Claims about the closed form: for a draft near its target, what it expects is what counts."""
+"""Claims about the closed form: what it expects of a rule is what decoding counts, on average.
+
+Of acceptance, lengths, pass rates and errors, under every policy, whether a rule draws lots or not,
+whether accepted patches are the target's or the draft's; exactly where every round that may come was
+played, nearly where only the likely ones were.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
-from foredraft.judge import closed_form, evaluate
+from foredraft.judge import closed_form, courses, evaluate
 from foredraft.settings.config import Evaluation
-from speculation import ContextPolicy, Tolerance
+from speculation import Acceptance, ContextPolicy, Gaussian, Lossless, Tolerance, cost
 from timer_xl import Engine, TimerXL, TimerXLConfig
 
-CONFIG = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=1)
+CONFIG = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=2)
 PATCHES = 6
+HORIZON = PATCHES * 8 - 3
+POLICIES = [ContextPolicy(), ContextPolicy("cached"), ContextPolicy("cached", 3)]
 
 
 def engine(*, noise: float = 0.0) -> Engine:
@@ -27,68 +36,139 @@ def engine(*, noise: float = 0.0) -> Engine:
 @pytest.fixture(scope="module")
 def windows() -> evaluate.EvaluationWindows:
     torch.manual_seed(0)
-    series = torch.randn(24, 32 + PATCHES * 8, 3).cumsum(1)
-    return evaluate.EvaluationWindows(series[:, :32], series[:, 32:])
+    series = torch.randn(24, 32 + HORIZON, 3).cumsum(1)
+    observed = torch.rand(24, HORIZON, 3) < 0.9
+    return evaluate.EvaluationWindows(series[:, :32], series[:, 32:], observed)
 
 
-def evaluation(policy: ContextPolicy) -> Evaluation:
-    return Evaluation(data="none", horizon=PATCHES * 8, policy=policy)
+class Judged:
+    """A pair on some windows, by courses and by decoding."""
 
+    def __init__(self, windows: Any, policy: ContextPolicy, probes: list[Acceptance]) -> None:
+        self.windows = windows
+        self.evaluation = Evaluation(data="none", horizon=HORIZON, policy=policy)
+        self.target, self.draft = engine(), engine(noise=0.03)
+        self.reference_WHC = evaluate.forecast_alone(
+            self.target, windows, evaluation=self.evaluation
+        )
+        self.courses = courses.grow(
+            self.target,
+            self.draft,
+            windows,
+            self.reference_WHC,
+            probes=probes,
+            evaluation=self.evaluation,
+        )
 
-def distances(
-    target: Engine, draft: Engine, windows: evaluate.EvaluationWindows, policy: ContextPolicy
-) -> torch.Tensor:
-    return closed_form.draft_distances(
-        target, draft, windows, lookahead=4, evaluation=evaluation(policy)
-    )
+    def expected(self, *rules: Acceptance) -> closed_form.Expected:
+        return closed_form.expect(self.courses, rules, steps=8)
 
+    def counted(self, rule: Acceptance, *, seed: int = 0) -> evaluate.PairRow:
+        return evaluate.judge_pair(
+            self.target,
+            self.draft,
+            rule,
+            self.windows,
+            evaluation=self.evaluation,
+            alone_WHC=self.reference_WHC,
+            seed=seed,
+        )
 
-POLICIES = [ContextPolicy(), ContextPolicy("cached"), ContextPolicy("cached", 3)]
+    def typical(self) -> float:
+        """The distance that half of the proposals keep."""
+        apart_RK = self.courses.distance_RKC.mean(-1)
+        return float(apart_RK[apart_RK.isfinite()].median())
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
-def test_a_draft_equal_to_its_target_is_at_no_distance(
+@pytest.mark.parametrize("emit", ["target", "draft"])
+@pytest.mark.parametrize("scope", ["joint", "variate"])
+def test_of_a_rule_that_draws_no_lots_it_expects_exactly_what_decoding_counts(
+    windows: evaluate.EvaluationWindows, policy: ContextPolicy, emit: Any, scope: Any
+) -> None:
+    quorum = 0.5 if scope == "variate" else None
+    spread = Judged(windows, policy, [Tolerance(mse_tol=1e9, lookahead=4, emit=emit)])
+    rule = Tolerance(mse_tol=spread.typical(), lookahead=3, emit=emit, scope=scope, quorum=quorum)
+    longest = Tolerance(mse_tol=1e9, lookahead=4, emit=emit)
+    judged = Judged(windows, policy, [longest, rule])
+    expected, counted = judged.expected(rule), judged.counted(rule)
+    assert 0.1 < counted.acceptance_rate < 0.95
+    assert float(expected.acceptance_rate_Q) == pytest.approx(counted.acceptance_rate, abs=1e-5)
+    assert float(expected.accept_length_Q) == pytest.approx(counted.accept_length, abs=1e-4)
+    assert float(expected.mse_Q) == pytest.approx(counted.mse, rel=1e-4)
+    assert float(expected.mae_Q) == pytest.approx(counted.mae, rel=1e-4)
+    assert float(expected.deviation_Q) == pytest.approx(counted.deviation, rel=1e-3, abs=1e-7)
+    assert expected.pass_rates_QK[0, :3].tolist() == pytest.approx(counted.pass_rates, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_of_a_rule_that_draws_lots_it_expects_what_decoding_counts_on_average(
     windows: evaluate.EvaluationWindows, policy: ContextPolicy
 ) -> None:
-    apart = distances(engine(), engine(), windows, policy)
-    assert apart[~apart.isnan()].max() < 1e-6
-    # The last start of the horizon has room for one proposal, the first for all four.
-    assert apart[:, -1].isnan().float().mean() == pytest.approx(3 / 4)
+    unit = Judged(windows, policy, [Tolerance(mse_tol=0.0, lookahead=4)]).typical()
+    rule = Gaussian(sigma=unit**0.5, bias=1.2, lookahead=4)
+    judged = Judged(windows, policy, [rule])
+    expected = judged.expected(rule)
+    seeds = [judged.counted(rule, seed=seed) for seed in range(24)]
+
+    def mean(name: str) -> float:
+        return sum(getattr(one, name) for one in seeds) / len(seeds)
+
+    assert 0.2 < mean("acceptance_rate") < 0.9
+    assert float(expected.acceptance_rate_Q) == pytest.approx(mean("acceptance_rate"), abs=0.02)
+    assert float(expected.accept_length_Q) == pytest.approx(mean("accept_length"), abs=0.06)
+    assert float(expected.mse_Q) == pytest.approx(mean("mse"), rel=0.01)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
-@pytest.mark.parametrize("scope", ["joint", "variate"])
-def test_for_a_draft_near_its_target_the_closed_form_is_what_decoding_counts(
-    windows: evaluate.EvaluationWindows, policy: ContextPolicy, scope: str
+def test_of_samples_it_knows_the_noise_that_they_bring(
+    windows: evaluate.EvaluationWindows, policy: ContextPolicy
 ) -> None:
-    target, draft = engine(), engine(noise=0.02)
-    apart = distances(target, draft, windows, policy)
-    first = apart[:, :, 0] if scope == "variate" else apart[:, :, 0].mean(-1)
-    rule = Tolerance(
-        mse_tol=float(first[~first.isnan()].quantile(0.6)),
-        lookahead=3,
-        scope=scope,  # type: ignore[arg-type]
-        quorum=0.5 if scope == "variate" else None,
-    )
-    expected = closed_form.expected_row(apart, rule, steps=8)
-    context = evaluation(policy)
-    counted = evaluate.judge_pair(
-        target,
-        draft,
-        rule,
-        windows,
-        evaluation=context,
-        alone_WHC=evaluate.forecast_alone(target, windows, evaluation=context),
-    )
-    assert 0.1 < counted.acceptance_rate < 0.9
-    assert expected.acceptance_rate == pytest.approx(counted.acceptance_rate, abs=0.08)
-    assert expected.accept_length == pytest.approx(counted.accept_length, abs=0.25)
+    rule = Lossless(sigma=0.3, lookahead=2)
+    judged = Judged(windows, policy, [rule])
+    counted = [judged.counted(rule, seed=seed).mse for seed in range(8)]
+    expected = judged.expected(rule)
+    assert float(expected.mse_Q) == pytest.approx(sum(counted) / 8, rel=0.15)
+    assert expected.mae_Q.isnan()
 
 
-def test_a_rule_that_accepts_everything_is_expected_to_take_as_few_rounds_as_can_be(
+def test_rules_together_come_to_what_each_comes_to_alone(
     windows: evaluate.EvaluationWindows,
 ) -> None:
-    apart = distances(engine(), engine(noise=0.02), windows, ContextPolicy())
-    row = closed_form.expected_row(apart, Tolerance(mse_tol=1e9, lookahead=4), steps=8)
-    assert row.acceptance_rate == 1
-    assert row.accept_length == PATCHES / 2  # five patches, then the last
+    rules = [
+        Gaussian(sigma=0.05 * (1 + i % 7), bias=1.0 + i % 3, lookahead=1 + i % 4) for i in range(90)
+    ]
+    judged = Judged(windows, ContextPolicy("cached"), rules[:4])
+    together = judged.expected(*rules)
+    for i in (0, 1, 41, 89):
+        alone = judged.expected(rules[i])
+        for many, one in zip(together, alone, strict=True):
+            assert torch.allclose(many[i], one[0], atol=1e-4)
+
+
+def test_a_rule_that_accepts_everything_takes_as_few_rounds_as_can_be(
+    windows: evaluate.EvaluationWindows,
+) -> None:
+    rule = Tolerance(mse_tol=1e9, lookahead=4)
+    expected = Judged(windows, ContextPolicy(), [rule]).expected(rule)
+    assert float(expected.acceptance_rate_Q) == 1
+    assert float(expected.accept_length_Q) == PATCHES / 2  # five patches, then the last
+
+
+@pytest.mark.parametrize("adapt", [False, True])
+def test_speedups_are_those_that_decoded_pass_rates_would_be_given(
+    windows: evaluate.EvaluationWindows, adapt: bool
+) -> None:
+    rules = [Tolerance(mse_tol=tol, lookahead=k, adapt=adapt) for tol in (0.0, 1e9) for k in (2, 4)]
+    judged = Judged(windows, ContextPolicy("cached"), rules)
+    expected = judged.expected(*rules)
+    verify = tuple(1 + 0.1 * k for k in range(5))
+    draft = tuple(0.2 * k for k in range(5))
+    costs = cost.PassCosts((1,), (1.0,), (verify,), (draft,), (0.5,), (0.7,))
+    speedups = expected.speedups(costs, rules, evaluation=judged.evaluation, patch=8)
+    for rule, rates, speedup in zip(rules, expected.pass_rates_QK, speedups, strict=True):
+        row = evaluate.PairRow(0, 1, [], rates[: rule.lookahead].tolist(), 0, 0, 0, 0)
+        told = evaluate.predict(row, costs, rule=rule, evaluation=judged.evaluation, patch=8)
+        assert float(speedup) == pytest.approx(told)
+    assert float(speedups[-1]) > 1.5
+    assert float(speedups[0]) == 1.0 if adapt else float(speedups[0]) < 1.0

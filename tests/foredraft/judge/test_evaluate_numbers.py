@@ -367,7 +367,7 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
         "acceptance": {"rule": "tolerance", "lookahead": 3},
         "trials": 1,
         "startup_trials": 1,
-        "few_windows": 0,
+        "stop_early": False,
         "confirm_pairs": 1,
         "confirm_windows": 6,
         "budget": 100.0,

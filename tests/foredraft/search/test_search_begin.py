@@ -156,8 +156,8 @@ def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed(
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"budget": 1.05}, {"slack": 0.2}, {"machine": {"use_gpu": True}}],
-    ids=["same", "budget", "slack", "machine"],
+    [{}, {"budget": 1.05}, {"stop_early": False}, {"machine": {"use_gpu": True}}],
+    ids=["same", "budget", "stop_early", "machine"],
 )
 def test_trials_are_taken_over_only_from_a_study_that_judged_as_this_one(
     tmp_path: Path, begin: Begin, changes: dict[str, Any]

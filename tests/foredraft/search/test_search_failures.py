@@ -46,7 +46,7 @@ def tree(**changes: Any) -> dict[str, Any]:
         },
         "trials": 6,
         "startup_trials": 3,
-        "few_windows": 4,
+        "stop_early": False,
         "confirm_pairs": 1,
         "budget": 100.0,
         "machine": {"concurrency": 4, "cpus": 1},

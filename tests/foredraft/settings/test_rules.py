@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from foredraft.errors import ConfigError
-from foredraft.judge import closed_form, evaluate
+from foredraft.judge import closed_form, courses, evaluate
 from foredraft.search.searcher import draw
 from foredraft.settings.config import Evaluation, Settings, validated
 from foredraft.settings.rules import Rule, rule_of
@@ -107,9 +107,17 @@ def test_a_new_rule_decodes_and_its_closed_form_tells_what_is_counted(
     series_WTC = torch.randn(24, 32 + 48, 3).cumsum(1)
     windows = evaluate.EvaluationWindows(series_WTC[:, :32], series_WTC[:, 32:])
     evaluation = Evaluation(data="none", horizon=48, policy=ContextPolicy("cached"))
-    apart = closed_form.draft_distances(target, draft, windows, lookahead=3, evaluation=evaluation)
-    typical = float(apart[~apart.isnan()].median())
     alone_WHC = evaluate.forecast_alone(target, windows, evaluation=evaluation)
+    near = {"rule": "soft", "slope": 0.01, "lookahead": 3}
+    known = courses.grow(
+        target,
+        draft,
+        windows,
+        alone_WHC,
+        probes=[rule_of(near, source="here")],
+        evaluation=evaluation,
+    )
+    typical = float(known.distance_RKC[known.distance_RKC.isfinite()].median())
     counted, expected = [], []
     for factor in (1e-6, 1.0, 1e6):
         fields = {"rule": "soft", "slope": factor * typical, "lookahead": 3}
@@ -119,7 +127,7 @@ def test_a_new_rule_decodes_and_its_closed_form_tells_what_is_counted(
             target, draft, rule, windows, evaluation=evaluation, alone_WHC=alone_WHC
         )
         counted.append(row.acceptance_rate)
-        expected.append(closed_form.expected_row(apart, rule, steps=8).acceptance_rate)
+        expected.append(float(closed_form.expect(known, [rule], steps=8).acceptance_rate_Q))
     assert counted[0] == 0 == pytest.approx(expected[0], abs=1e-6)
     assert 0.1 < counted[1] < 0.9
     assert expected[1] == pytest.approx(counted[1], abs=0.08)

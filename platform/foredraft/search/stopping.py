@@ -1,0 +1,127 @@
+"""How wrong the closed form has been in a study, and which trials it may therefore stop.
+
+A trial is decoded unless the closed form tells that it will miss the budget or the front even if it
+were wrong by more than it ever was before. What it does not tell is unbeatable, and before it has
+been put to the test it stops nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from foredraft.search import front
+from foredraft.search.trial import Metrics, Prediction, Reason, Trial
+from foredraft.settings.study import OBJECTIVES, Study
+
+TRIED = 8
+"""Decoded trials before the closed form is trusted to stop one."""
+SAFETY = 2.0
+"""By how much more than ever before it may be wrong this time."""
+USUAL = 0.95
+"""The part of the trials that stayed within the error that is told beside a prediction."""
+
+
+class Residuals(NamedTuple):
+    """By how much decoding was off the closed form, trial by trial."""
+
+    acceptance_rate: tuple[float, ...]
+    speedup: tuple[float, ...]
+    """as fractions of what was predicted"""
+    mse_ratio: tuple[float, ...]
+
+    @classmethod
+    def of(cls, trials: Iterable[Trial]) -> Residuals:
+        """Those of the trials that were predicted and then decoded."""
+        decoded = [
+            (one.outcome.metrics, one.outcome.prediction)
+            for one in trials
+            if one.outcome and one.outcome.prediction and not one.outcome.stopped
+        ]
+        return cls(
+            tuple(abs(was.acceptance_rate - told.acceptance_rate) for was, told in decoded),
+            tuple(abs(was.predicted_speedup / told.speedup - 1) for was, told in decoded),
+            tuple(
+                abs(was.mse_ratio - told.mse_ratio)
+                for was, told in decoded
+                if was.mse_ratio is not None and told.mse_ratio is not None
+            ),
+        )
+
+    @property
+    def usual(self) -> dict[str, float | None]:
+        """What 95 % of them stayed within, as a prediction names it."""
+        names = ("acceptance_error", "speedup_error", "mse_ratio_error")
+        return {n: _quantile(values) for n, values in zip(names, self, strict=True)}
+
+    @property
+    def slack(self) -> Slack | None:
+        """By how much it may be wrong, or None while that is not known."""
+        if min(len(values) for values in self) < TRIED:
+            return None
+        return Slack(*(SAFETY * max(values) for values in self))
+
+
+class Slack(NamedTuple):
+    """By how much the closed form may be wrong at most."""
+
+    acceptance_rate: float
+    speedup: float
+    """as a fraction"""
+    mse_ratio: float
+
+
+def told(metrics: Metrics, residuals: Residuals) -> Prediction:
+    """The closed form's metrics as a prediction, with its usual errors."""
+    return Prediction(
+        acceptance_rate=metrics.acceptance_rate,
+        speedup=metrics.predicted_speedup,
+        mse_ratio=metrics.mse_ratio,
+        **residuals.usual,
+    )
+
+
+def why_stop(
+    metrics: Metrics,
+    study: Study,
+    best: Sequence[front.Goals],
+    *,
+    slack: Slack | None,
+    reference_mse: float,
+) -> Reason | None:
+    """Why a trial of which the closed form tells so much is hopeless, or None.
+
+    Args:
+        metrics: what the closed form tells.
+        study: its objectives and budget.
+        best: the goals of the front.
+        slack: by how much the closed form may be wrong; None stops nothing.
+        reference_mse: of the target alone, under the study's reference policy.
+    """
+    if slack is None or not study.stop_early:
+        return None
+    ratio = metrics.mse_ratio
+    least = None if ratio is None else ratio - slack.mse_ratio
+    if least is not None and least > study.budget:
+        return "budget"
+    bounds = {
+        "acceptance_rate": metrics.acceptance_rate + slack.acceptance_rate,
+        "predicted_speedup": metrics.predicted_speedup * (1 + slack.speedup),
+        "mse_ratio": least,
+        "mse": None if least is None else least * reference_mse,
+    }
+    optimistic = tuple(
+        math.inf if (bound := bounds.get(name)) is None else _signed(name, bound)
+        for name in study.objectives
+    )
+    return "front" if any(front.beats(other, optimistic) for other in best) else None
+
+
+def _signed(objective: str, value: float) -> float:
+    return value if OBJECTIVES[objective] == "max" else -value
+
+
+def _quantile(values: Sequence[float]) -> float | None:
+    """The least of the values that `USUAL` of them do not exceed."""
+    return sorted(values)[math.ceil(USUAL * len(values)) - 1] if values else None

@@ -1,8 +1,8 @@
 """Claims about the closed form: what it expects of a rule is what decoding counts, on average.
 
 Of acceptance, lengths, pass rates and errors, under every policy, whether a rule draws lots or not,
-whether accepted patches are the target's or the draft's; exactly where every round that may come was
-played, nearly where only the likely ones were.
+whether accepted patches are the target's or the draft's; exactly where every round that may come
+was played, nearly where only the likely ones were.
 """
 
 from __future__ import annotations

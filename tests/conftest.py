@@ -77,6 +77,7 @@ def make_series() -> Callable[..., Tensor]:
 @pytest.fixture(scope="session")
 def make_trial() -> Callable[..., Any]:
     """A trial of a study that came to the metrics given, to an error, or to nothing yet."""
+    from foredraft.judge.timing import INTERVAL_PAIRS
     from foredraft.search import trial
     from speculation import Tolerance
     from speculation.cost import PassCosts
@@ -103,7 +104,9 @@ def make_trial() -> Callable[..., Any]:
         speedup, pairs = changes.pop("speedup", None), changes.pop("pairs", 20)
         seconds = {"target_s": 1.0, "speculation_s": 0.5, "pairs": pairs}
         ends = {"speedup_low": changes.pop("speedup_low", (speedup or 0) - 0.02)}
-        ends |= {"speedup_high": (speedup or 0) + 0.03}
+        ends |= {"speedup_high": changes.pop("speedup_high", (speedup or 0) + 0.03)}
+        if pairs < INTERVAL_PAIRS:
+            ends = dict.fromkeys(ends)
         outcome = {
             "target": changes.pop("target", {"mse": 0.4, "mae": 0.5}),
             "reference": changes.pop("reference", {"mse": 0.4, "mae": 0.5}),

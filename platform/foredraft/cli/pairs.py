@@ -236,13 +236,14 @@ class Bench(ReadsData, Common):
 
 
 def _say_row(row: dict[str, Any]) -> None:
+    from foredraft.judge import bench
+
     rate = "none" if row["acceptance_rate"] is None else f"{row['acceptance_rate']:.2f}"
     distance = f", {row['reference_ratio']:.1f}x the loop" if "reference_ratio" in row else ""
     STDERR.print(
         f"{row['dtype']} batch {row['batch']} horizon {row['horizon']} scale {row['scale']} "
         f"lookahead {row['lookahead']} acceptance {rate}: "
-        f"{row['speedup']:.2f}x [{row['speedup_low']:.2f}, {row['speedup_high']:.2f}], "
-        f"predicted {row['predicted_speedup']:.2f}x{distance}",
+        f"{bench.speedup_in_words(row)}, predicted {row['predicted_speedup']:.2f}x{distance}",
         highlight=False,
         soft_wrap=True,
     )

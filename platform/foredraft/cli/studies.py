@@ -89,13 +89,16 @@ class Search(Common):
 
 def _choice(best: Result) -> Result:
     """What a study chose, for a terminal."""
+    from foredraft.search.trial import Measured
+
     told = best["metrics"]
+    known = Measured.model_fields.keys() & told.keys()
     settings = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in best["settings"].items()}
     return {
         "chosen": f"trial {best['number']}",
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
         "draft": f"{best['draft']['parameters']:,} parameters, {best['draft']['draft_key']}",
-        "speedup": "{speedup:.2f}x [{speedup_low:.2f}, {speedup_high:.2f}]".format(**told),
+        "speedup": Measured.model_validate({n: told[n] for n in known}).in_words(),
         "acceptance_rate": told["acceptance_rate"],
         "mse_ratio": told["mse_ratio"],
         "rule": best["rule"],

@@ -354,6 +354,12 @@ def _reference(model: Network, run: _Run) -> Callable[[int], object]:
     return lambda _: rolling_forecast(model, run.context_BTC, horizon=run.evaluation.horizon)
 
 
+def speedup_in_words(row: Row) -> str:
+    """The measured speedup of a row, with its interval where it has one."""
+    ends = row["speedup"], row["speedup_low"], row["speedup_high"]
+    return timing.Ratio(*ends).in_words(row["pairs"])
+
+
 def card(rows: list[Row]) -> str:
     """The rows as a table in Markdown, for people and for `benchmarks/`."""
     lines = [_table_line(COLUMNS), _table_line(["---"] * len(COLUMNS))]
@@ -372,7 +378,7 @@ def _cells(row: Row) -> list[str]:
         "own" if row["scale"] is None else f"{row['scale']:g}",
         str(row["lookahead"]),
         "nothing proposed" if rate is None else f"{rate:.2f}",
-        f"{row['speedup']:.2f}x, {row['speedup_low']:.2f} to {row['speedup_high']:.2f}",
+        speedup_in_words(row),
         f"{row['predicted_speedup']:.2f}x",
         f"{row['target_s']:.4f}",
         shares,

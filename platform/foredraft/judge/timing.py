@@ -42,22 +42,26 @@ MISSED = 0.025
 
 
 class Ratio(NamedTuple):
-    """A ratio of two runs' seconds: the median over pairs, with its 95 % interval.
-
-    Of fewer than `INTERVAL_PAIRS` pairs it is their range, which says less.
-    """
+    """A ratio of two runs' seconds: the median over pairs, with its 95 % interval."""
 
     median: float
-    low: float
-    high: float
+    low: float | None
+    """None, as the other end, of fewer than `INTERVAL_PAIRS` pairs"""
+    high: float | None
+
+    def in_words(self, pairs: int, *, unit: str = "x") -> str:
+        """The ratio with its interval, or with the number of pairs that are too few for one."""
+        if self.low is None or self.high is None:
+            return f"{self.median:.2f}{unit} ({pairs} pair{'s' if pairs != 1 else ''})"
+        return f"{self.median:.2f}{unit} [{self.low:.2f}, {self.high:.2f}]"
 
 
 class Timing(NamedTuple):
     """A measured speedup: the median over pairs, with its interval as in `Ratio`."""
 
     speedup: float
-    speedup_low: float
-    speedup_high: float
+    speedup_low: float | None
+    speedup_high: float | None
     target_s: float
     """median seconds of the target alone"""
     speculation_s: float
@@ -290,8 +294,9 @@ def interleaved(
 def ratio(slow_s: Sequence[float], fast_s: Sequence[float]) -> Ratio:
     """How many times as long the first takes, pair by pair."""
     ratios = sorted(a / b for a, b in zip(slow_s, fast_s, strict=True))
-    low, high = median_interval(len(ratios))
-    return Ratio(statistics.median(ratios), ratios[low], ratios[high])
+    ends = median_interval(len(ratios))
+    low, high = (ratios[index] for index in ends) if ends else (None, None)
+    return Ratio(statistics.median(ratios), low, high)
 
 
 def time_alone(
@@ -310,13 +315,15 @@ def time_alone(
     return ratio(*seconds).median
 
 
-def median_interval(count: int) -> tuple[int, int]:
+def median_interval(count: int) -> tuple[int, int] | None:
     """Indices into `count` sorted values that enclose their median with 95 % confidence.
 
     Exact, by the binomial distribution of how many values lie below the true median; no assumption
-    about the values. Fewer than `INTERVAL_PAIRS` values cannot enclose it that surely: theirs are
-    the first and the last.
+    about the values. None below `INTERVAL_PAIRS`, where even the first and the last do not enclose
+    it that surely: those of three values do in 75 %.
     """
+    if count < INTERVAL_PAIRS:
+        return None
     below, low = 0.5**count, 0  # the probability that at most `low` values lie below
     while low < (count - 1) // 2:
         following = below + math.comb(count, low + 1) * 0.5**count

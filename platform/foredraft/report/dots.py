@@ -28,7 +28,7 @@ class Dot(NamedTuple):
     on_front: bool
     hover: str
     pairs: int | None = None
-    """timed; below six, `low` and `high` are their range and no 95 % interval"""
+    """timed; fewer than six have no interval, so that `low` and `high` are None"""
     confirmed: bool = True
     """false where another point of the front is better in everything once both are measured"""
 

@@ -87,8 +87,9 @@ class Step(NamedTuple):
     error_alone: float
     speed: float
     """measured, over the target alone"""
-    low: float
-    high: float
+    low: float | None
+    """None, as the other end, where too few pairs were timed for an interval"""
+    high: float | None
     speed_alone: float
 
 
@@ -140,8 +141,8 @@ def ladder_info(rows: Sequence[LadderRow]) -> LadderInfo:
                 error=together.far_mse,
                 error_alone=alone.far_mse,
                 speed=together.speedup or 0.0,
-                low=together.speedup_low or 0.0,
-                high=together.speedup_high or 0.0,
+                low=together.speedup_low,
+                high=together.speedup_high,
                 speed_alone=alone.speedup or 0.0,
             )
             for together, alone in pairs
@@ -160,7 +161,7 @@ def ladder_sentences(info: LadderInfo) -> tuple[str, ...]:
         f"Strict acceptance rises from {percent(first.strict)} ({first.name}) to "
         f"{percent(best.strict)} ({best.name}).",
     ]
-    proven = [step for step in info.steps if step.low > 1]
+    proven = [step for step in info.steps if step.low is not None and step.low > 1]
     fastest = max(proven or info.steps, key=lambda step: step.speed)
     if proven:
         sentences.append(f"Speculation is fastest with {fastest.name}: {_interval(fastest)}.")
@@ -196,6 +197,8 @@ def _naive_sentences(info: LadderInfo) -> list[str]:
 
 
 def _interval(step: Step) -> str:
+    if step.low is None or step.high is None:
+        return f"{step.speed:.2f}× (too few pairs for an interval)"
     return f"{step.speed:.2f}× (95 % interval {step.low:.2f} to {step.high:.2f})"
 
 
@@ -221,8 +224,8 @@ def ladder_figure(info: LadderInfo) -> go.Figure:
     figure.data[-1].error_x = {
         "type": "data",
         "symmetric": False,
-        "array": [s.high - s.speed for s in steps],
-        "arrayminus": [s.speed - s.low for s in steps],
+        "array": [(s.high or s.speed) - s.speed for s in steps],
+        "arrayminus": [s.speed - (s.low or s.speed) for s in steps],
         "color": ACCENT,
     }
     for column, place in ((2, info.target_error), (3, 1.0)):

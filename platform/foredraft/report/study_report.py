@@ -87,8 +87,7 @@ def tiles(summary: Summary) -> list[Tile]:
     drafts = Tile("Drafts trained", str(summary.num_drafts), "distinct architectures and recipes")
     if best is None:
         return [Tile("Speedup within budget", "–", "no trial so far"), done, drafts]
-    what = tables.interval_text(best.pairs)
-    interval = f"{what} {number(best.low, digits=2)} to {number(best.high, digits=2)}"
+    interval = tables.interval_text(best.low, best.high, pairs=best.pairs)
     note = interval if best.measured else "predicted, not measured yet"
     length = f"{number(summary.accept_length, digits=2)} patches a round"
     budget = f"mse ratio, budget {summary.budget:g}"

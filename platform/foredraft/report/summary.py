@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from foredraft.redaction import redacted
 from foredraft.report.dots import Dot, DraftMark, dots_of, draft_marks
-from foredraft.report.tables import interval_text, number, percent, plural
+from foredraft.report.tables import number, percent, plural
 from foredraft.search import record
 from foredraft.search.record import Record
 from foredraft.search.references import References, TargetAlone
@@ -68,8 +68,7 @@ def _best_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
     ]
     if best.low is not None and best.low <= 1:
         sentences.append(
-            f"Its {interval_text(best.pairs)} reaches down to {best.low:.2f}×, "
-            "so that gain is not established."
+            f"Its 95 % interval reaches down to {best.low:.2f}×, so that gain is not established."
         )
     off = [abs(p.predicted / p.measured - 1) for p in dots if p.measured]
     sentences.append(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from foredraft.judge.timing import INTERVAL_PAIRS
 from foredraft.redaction import redacted
 from foredraft.search.record import Point, Record
 from foredraft.search.references import DraftAlone, References
@@ -74,20 +73,19 @@ def setting_text(value: object) -> str:
 
 
 def measured_text(point: Point) -> str:
-    """A measured speedup with its 95 % interval or range, or an en dash."""
+    """A measured speedup with its 95 % interval where it has one, or an en dash."""
     measured = point.outcome.measured
     if measured is None:
         return "–"
-    low, high = number(measured.speedup_low, digits=2), number(measured.speedup_high, digits=2)
-    few = f", range of {measured.pairs} pairs" if measured.pairs < INTERVAL_PAIRS else ""
     fell = ", fell off the front" if point.standing.confirmed is False else ""
-    return f"{number(measured.speedup, digits=2, unit='×')} [{low}, {high}]{few}{fell}"
+    return f"{measured.in_words(unit='×')}{fell}"
 
 
-def interval_text(pairs: int | None) -> str:
-    """What the two ends of a measured speedup are: too few pairs have a range alone."""
-    few = pairs is not None and pairs < INTERVAL_PAIRS
-    return f"range of {plural(pairs or 0, 'pair')}" if few else "95 % interval"
+def interval_text(low: float | None, high: float | None, *, pairs: int | None) -> str:
+    """The 95 % interval of a measured speedup; of pairs that are too few, how many they were."""
+    if low is None or high is None:
+        return f"{plural(pairs or 0, 'pair')}, too few for an interval"
+    return f"95 % interval {number(low, digits=2)} to {number(high, digits=2)}"
 
 
 def test_text(point: Point) -> str:

@@ -95,10 +95,8 @@ def _in_words(number: int, outcome: Outcome) -> str:
     assert measured
     sentence = (
         f"trial {number}: predicted {metrics.predicted_speedup:.2f}x, measured "
-        f"{measured.speedup:.2f}x [{measured.speedup_low:.2f}, {measured.speedup_high:.2f}]"
+        f"{measured.in_words()}"
     )
-    if measured.pairs < timing.INTERVAL_PAIRS:
-        sentence += f" (the range of {measured.pairs} pairs)"
     if test:
         flag = ", which differs" if test.differs else ""
         ratios = f"{metrics.mse_ratio:.4f}, on test {test.mse_ratio:.4f}"

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from foredraft.errors import ConfigError
-from foredraft.judge.timing import Timing
+from foredraft.judge.timing import Ratio, Timing
 from foredraft.settings.rules import Rule
 from speculation import Plan, cost
 
@@ -132,6 +132,11 @@ class Measured(Part):
     def of(cls, timing: Timing) -> Measured:
         """What a timing measured."""
         return cls(**timing._asdict())
+
+    def in_words(self, *, unit: str = "x") -> str:
+        """The speedup with its interval, or with the number of pairs that are too few for one."""
+        ratio = Ratio(self.speedup, self.speedup_low, self.speedup_high)
+        return ratio.in_words(self.pairs, unit=unit)
 
 
 class OnTest(Part):

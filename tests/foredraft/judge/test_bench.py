@@ -28,13 +28,13 @@ def subject(plan: BenchPlan, *, config: TimerXLConfig = TINY) -> Subject:
 
 def test_the_grid_is_every_combination_of_what_is_listed() -> None:
     plan = BenchPlan(
-        batches=(1, 2), horizons=(64,), lookaheads=(2, 3), acceptances=(0.5, 1.0), pairs=3
+        batches=(1, 2), horizons=(64,), lookaheads=(2, 3), acceptances=(0.5, 1.0), pairs=6
     )
     rows = bench(plan, subject(plan), device=CPU, scales=(0.5, 0.75))
     kinds = [(row["scale"], row["batch"], row["lookahead"], row["acceptance"]) for row in rows]
     assert len(set(kinds)) == len(rows) == 2 * 2 * 2 * 2
     for row in rows:
-        assert row["pairs"] == 3
+        assert row["pairs"] == 6
         assert row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
         assert row["predicted_speedup"] > 0
         assert min(row["draft_s"], row["verify_s"], row["accept_s"], row["target_s"]) > 0
@@ -82,7 +82,7 @@ def test_the_reference_loop_is_timed_on_request() -> None:
         batches=(2,),
         horizons=(24,),
         acceptances=(1.0,),
-        pairs=3,
+        pairs=6,
         reference=True,
     )
     (row,) = bench(plan, subject(plan), device=CPU, scales=(0.5,))
@@ -95,6 +95,7 @@ def test_the_card_has_a_line_per_row() -> None:
     header, rule, *lines = card(rows).splitlines()
     assert len(lines) == len(rows)
     assert len({line.count("|") for line in (header, rule, *lines)}) == 1
+    assert all("x (3 pairs) |" in line for line in lines)
 
 
 def test_the_peak_is_of_what_is_alive_at_once() -> None:

@@ -428,12 +428,13 @@ def test_a_study_without_gain_says_so_plainly(trials: list[Trial], make_trial: M
     assert reading_of(inexact)[0] == plain
 
 
-def test_too_few_pairs_are_told_as_a_range(make_trial: MakeTrial) -> None:
-    for pairs, words in ((3, "range of 3 pairs"), (20, "95 % interval")):
+def test_too_few_pairs_are_told_as_such_instead_of_an_interval(make_trial: MakeTrial) -> None:
+    for pairs, words in ((3, "3 pairs, too few"), (20, "95 % interval 1.48 to 1.53")):
         info = summary.summary_info(record_of([make_trial(0, speedup=1.5, pairs=pairs)]))
         assert words in study_report.tiles(info)[0].note
     (dot,) = dots.dots_of(record_of([make_trial(0, speedup=1.5, pairs=3)]))
-    assert "range\u00a0of\u00a03\u00a0pairs" in dot.hover
+    assert "1.50×\u00a0(3\u00a0pairs)" in dot.hover
+    assert (dot.low, dot.high) == (None, None)
 
 
 def test_a_gain_within_the_noise_is_called_not_established(make_trial: MakeTrial) -> None:

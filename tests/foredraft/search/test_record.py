@@ -290,7 +290,7 @@ def test_the_trials_of_another_version_are_refused_in_one_line(
     elif kept == "table":
         (folder / "trials.parquet").touch()
     else:
-        newer = make_trial(0).model_dump(mode="json") | {"version": 3}
+        newer = make_trial(0).model_dump(mode="json") | {"version": 99}
         (folder / "trials.json").write_text(json.dumps([newer]))
     with pytest.raises(ConfigError, match=r"study 'tiny' .* --replace") as refusal:
         record.read(study(), folder)

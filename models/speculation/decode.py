@@ -69,10 +69,10 @@ class Speculation(NamedTuple):
 
     forecast_BTC: Tensor
     """[B, horizon, C], in the units of the context"""
-    proposed: int
-    """patches proposed, over samples and rounds"""
-    accepted: int
-    """patches accepted"""
+    proposed_B: Tensor
+    """int64 [B]: patches proposed for each sample, over its rounds"""
+    accepted_B: Tensor
+    """int64 [B]: patches accepted"""
     accept_lengths: Tensor
     """int64 [lookahead + 2]: rounds of a sample by patches emitted (accepted + 1)"""
     tested_K: Tensor
@@ -81,6 +81,16 @@ class Speculation(NamedTuple):
     """int64 [lookahead]: of these, the rounds in which it was accepted"""
     passes: int
     """passes of the target over the batch"""
+
+    @property
+    def proposed(self) -> int:
+        """Patches proposed, over samples and rounds."""
+        return int(self.proposed_B.sum())
+
+    @property
+    def accepted(self) -> int:
+        """Patches accepted, over samples and rounds."""
+        return int(self.accepted_B.sum())
 
     @property
     def acceptance_rate(self) -> float:
@@ -124,7 +134,7 @@ def speculate(
         policy=policy,
         generator=generator,
     )
-    rounds: list[tuple[Tensor, Tensor]] = []
+    rounds: list[_Round] = []
     history = pair.history
     forecast_BNCP = history.emitted_BNCP[:, history.context_patches :][:, :patches].clone()
     row_B = torch.arange(len(context_BTC))
@@ -135,7 +145,7 @@ def speculate(
         proposal, drafted = pair.propose(int(limit_B.max()))
         outlook = pair.verify(proposal.shape[1])
         accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
-        rounds.append((limit_B, accepted_B))
+        rounds.append(_Round(row_B, limit_B, accepted_B))
         if chooser:
             chooser.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
@@ -192,9 +202,10 @@ def _alone(
 ) -> Speculation:
     """The target's own forecast, counted as rounds without proposals."""
     none_B = torch.zeros(len(context_BTC), dtype=torch.int64)
+    every = _Round(torch.arange(len(context_BTC)), none_B, none_B)
     return _speculation(
         rollout(target, context_BTC, horizon=horizon, policy=policy),
-        [(none_B, none_B)] * _num_patches(target, context_BTC, horizon),
+        [every] * _num_patches(target, context_BTC, horizon),
         lookahead=acceptance.lookahead,
     )
 
@@ -287,17 +298,26 @@ class Pair:
             part.select(index_A)
 
 
-def _speculation(
-    forecast_BTC: Tensor, rounds: Sequence[tuple[Tensor, Tensor]], *, lookahead: int
-) -> Speculation:
+class _Round(NamedTuple):
+    """What one round came to for the samples that were still in the batch, on the host."""
+
+    row_B: Tensor
+    """their places in the batch as it began"""
+    limit_B: Tensor
+    """patches proposed"""
+    accepted_B: Tensor
+
+
+def _speculation(forecast_BTC: Tensor, rounds: Sequence[_Round], *, lookahead: int) -> Speculation:
     """The forecast with its counts: how many each sample proposed and had accepted, by round."""
-    limit_R, accepted_R = (torch.cat(parts) for parts in zip(*rounds, strict=True))
+    row_R, limit_R, accepted_R = (torch.cat(parts) for parts in zip(*rounds, strict=True))
+    none_B = torch.zeros(len(forecast_BTC), dtype=torch.int64)
     position_K = torch.arange(lookahead)
     reached_RK = (accepted_R[:, None] >= position_K) & (limit_R[:, None] > position_K)
     return Speculation(
         forecast_BTC,
-        proposed=int(limit_R.sum()),
-        accepted=int(accepted_R.sum()),
+        proposed_B=none_B.index_add(0, row_R, limit_R),
+        accepted_B=none_B.index_add(0, row_R, accepted_R),
         accept_lengths=torch.bincount(accepted_R + 1, minlength=lookahead + 2),
         tested_K=reached_RK.sum(0),
         passed_K=(accepted_R[:, None] > position_K).sum(0),

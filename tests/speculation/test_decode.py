@@ -75,7 +75,8 @@ class Naive:
         self.patch, self.size = target.config.patch, target.config.context
         self.lengths: list[int] = []
         self.rounds: list[int] = []
-        self.proposed = 0
+        self.proposed: list[int] = []
+        self.accepted: list[int] = []
 
     def forecast(self, context_TC: Tensor, *, horizon: int) -> Tensor:
         """The forecast [horizon, C] of one sample."""
@@ -84,6 +85,8 @@ class Naive:
         # What is read is what was emitted, but where the keys of accepted proposals are kept.
         keeps = self.policy.kind == "cached" and not self.rule.emits_draft
         read = emitted = context_TC
+        self.proposed.append(0)
+        self.accepted.append(0)
         while done < patches:
             if every and done and done % every == 0:
                 read, anchor = emitted, len(emitted) - self.size
@@ -102,7 +105,8 @@ class Naive:
             emitted = torch.cat((emitted, *kept[:accepted], means[accepted]))
             read = torch.cat((read, *proposals[:accepted], means[accepted])) if keeps else emitted
             done, rounds = done + accepted + 1, rounds + 1
-            self.proposed += limit
+            self.proposed[-1] += limit
+            self.accepted[-1] += accepted
             self.lengths.append(accepted + 1)
         self.rounds.append(rounds)
         return emitted[self.size : self.size + horizon]
@@ -231,7 +235,8 @@ def test_a_batch_is_decoded_as_each_sample_alone_without_a_cache(
     assert torch.allclose(ours.forecast_BTC, forecast, atol=1e-5)
     histogram = torch.bincount(torch.tensor(naive.lengths), minlength=shape.lookahead + 2)
     assert torch.equal(ours.accept_lengths, histogram)
-    assert ours.proposed == naive.proposed
+    assert ours.proposed_B.tolist() == naive.proposed
+    assert ours.accepted_B.tolist() == naive.accepted
     assert ours.passes == max(naive.rounds)
     check_counts(ours, batch=shape.batch, patches=patches, lookahead=shape.lookahead)
 

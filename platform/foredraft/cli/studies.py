@@ -99,10 +99,16 @@ def _choice(best: Result) -> Result:
         "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
         "draft": f"{best['draft']['parameters']:,} parameters, {best['draft']['draft_key']}",
         "speedup": Measured.model_validate({n: told[n] for n in known}).in_words(),
-        "acceptance_rate": told["acceptance_rate"],
-        "mse_ratio": told["mse_ratio"],
+        "acceptance_rate": _with_interval(told, "acceptance_rate", "acceptance_interval"),
+        "mse_ratio": _with_interval(told, "mse_ratio", "mse_ratio_interval"),
         "rule": best["rule"],
     }
+
+
+def _with_interval(told: Result, name: str, interval: str) -> str:
+    """A figure with its interval over windows, where it has one."""
+    ends = told.get(interval)
+    return f"{told[name]:.4f}" + (f" [{ends['low']:.4f}, {ends['high']:.4f}]" if ends else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,17 @@ from torch import Tensor
 from foredraft import data
 from foredraft.data.spacing import evenly_spaced
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, Plan, Speculation, cost, families, rollout, speculate
+from speculation import Acceptance, Plan, cost, families, rollout, speculate
 from speculation.forecaster import Architecture, Forecaster
 from speculation.network import Network
 
 # A forecast does not depend on how many windows are decoded together, so that many at once; but a
 # rule that adapts chooses a lookahead for the whole batch, and is judged at the batch of its use.
 ACCURACY_BATCH = 64
+
+INTERVAL_WINDOWS = 8
+"""Windows from which a bootstrap is worth its name: of fewer its ends are far too narrow."""
+RESAMPLES = 1000
 
 
 class EvaluationWindows(NamedTuple):
@@ -44,6 +48,13 @@ class EvaluationWindows(NamedTuple):
         """The errors of forecasts of them, where the truth is known."""
         return accuracy(forecast_WHC, self.truth_WHC, self.observed_WHC)
 
+    def squares_of(self, forecast_WHC: Tensor) -> Tensor:
+        """Their squared errors, summed over each window [W], float64, where the truth is known."""
+        squares_WHC = (forecast_WHC.double() - self.truth_WHC.double()).square()
+        if self.observed_WHC is not None:
+            squares_WHC = squares_WHC.where(self.observed_WHC, 0.0)
+        return squares_WHC.sum((1, 2))
+
 
 class Accuracy(NamedTuple):
     """Errors on standardised data, over every step of every window."""
@@ -52,8 +63,15 @@ class Accuracy(NamedTuple):
     mae: float
 
 
+class Ends(NamedTuple):
+    """Where 95 % of what might have been counted lie, by other windows of the same split."""
+
+    low: float
+    high: float
+
+
 class PairRow(NamedTuple):
-    """What one rule does with one pair of models."""
+    """What one rule does with one pair of models; intervals are None of few windows."""
 
     acceptance_rate: float
     """accepted / proposed patches, summed before dividing"""
@@ -69,6 +87,8 @@ class PairRow(NamedTuple):
     """mse / the target's own"""
     deviation: float
     """mean squared difference between the speculative forecast and the target's own"""
+    acceptance_interval: Ends | None = None
+    mse_ratio_interval: Ends | None = None
 
 
 def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWindows:
@@ -180,10 +200,12 @@ def judge_pair(
     ]
     forecast_WHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
     errors = windows.errors_of(forecast_WHC)
+    proposed_W = torch.cat([run.proposed_B for run in runs])
+    accepted_W = torch.cat([run.accepted_B for run in runs])
     lengths = torch.stack([run.accept_lengths for run in runs]).sum(0)
     rounds = lengths.sum()
     return PairRow(
-        acceptance_rate=_rate(runs),
+        acceptance_rate=int(accepted_W.sum()) / max(1, int(proposed_W.sum())),
         accept_length=float((lengths * torch.arange(len(lengths))).sum() / rounds),
         accept_lengths=lengths.tolist(),
         pass_rates=cost.pass_rates(
@@ -194,12 +216,33 @@ def judge_pair(
         mae=errors.mae,
         mse_ratio=errors.mse / windows.errors_of(alone_WHC).mse,
         deviation=accuracy(forecast_WHC, alone_WHC).mse,
+        acceptance_interval=interval(accepted_W, proposed_W),
+        mse_ratio_interval=interval(
+            windows.squares_of(forecast_WHC), windows.squares_of(alone_WHC)
+        ),
     )
 
 
-def _rate(runs: list[Speculation]) -> float:
-    proposed = sum(run.proposed for run in runs)
-    return sum(run.accepted for run in runs) / proposed if proposed else 0.0
+def interval(above_W: Tensor, below_W: Tensor) -> Ends | None:
+    """The 95 % interval of a ratio of sums over windows; None below `INTERVAL_WINDOWS`.
+
+    The percentile bootstrap (Efron 1979): windows are drawn anew as often as there are, always by
+    the same draws, and summed before they are divided. It takes windows for independent: where
+    they overlap, as a short split's do, the truth is wider.
+    """
+    count = len(above_W)
+    if count < INTERVAL_WINDOWS:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    drawn_RW = torch.randint(count, (RESAMPLES, count), generator=generator)
+    times_RW = torch.zeros(RESAMPLES, count, dtype=torch.float64)
+    times_RW.scatter_add_(1, drawn_RW, torch.ones_like(times_RW))
+    sums_R2 = times_RW @ torch.stack((above_W, below_W), 1).double()
+    ratio_R = sums_R2[:, 0] / sums_R2[:, 1]
+    if not ratio_R.isfinite().all():
+        return None  # nothing was proposed, or the target alone errs nowhere
+    ends = torch.quantile(ratio_R, torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return Ends(*ends.tolist())
 
 
 def predict(

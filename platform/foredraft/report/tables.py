@@ -14,7 +14,7 @@ from html import escape
 from foredraft.redaction import redacted
 from foredraft.search.record import Point, Record
 from foredraft.search.references import DraftAlone, References
-from foredraft.search.trial import Scalar, Sizes, Trial
+from foredraft.search.trial import Interval, Scalar, Sizes, Trial
 from foredraft.settings.drafts import FACTORS
 
 SYMBOLS = {
@@ -81,6 +81,26 @@ def measured_text(point: Point) -> str:
     return f"{measured.in_words(unit='×')}{fell}"
 
 
+def counted_text(text: str, interval: Interval | None, *, factor: float, digits: int) -> str:
+    """A figure with its bootstrap interval over windows, where it has one."""
+    if interval is None:
+        return text
+    low, high = (number(factor * end, digits=digits) for end in (interval.low, interval.high))
+    return f"{text} [{low}, {high}]"
+
+
+def _acceptance_text(point: Point) -> str:
+    metrics = point.outcome.metrics
+    text = percent(metrics.acceptance_rate)
+    return counted_text(text, metrics.acceptance_interval, factor=100.0, digits=1)
+
+
+def _ratio_text(point: Point) -> str:
+    metrics = point.outcome.metrics
+    text = number(metrics.mse_ratio)
+    return counted_text(text, metrics.mse_ratio_interval, factor=1.0, digits=3)
+
+
 def interval_text(low: float | None, high: float | None, *, pairs: int | None) -> str:
     """The 95 % interval of a measured speedup; of pairs that are too few, how many they were."""
     if low is None or high is None:
@@ -111,13 +131,13 @@ def architecture_text(sizes: Sizes) -> str:
 
 # The order in which a reader asks: how well, how fast, how exact, at what cost.
 CELLS: dict[str, Callable[[Point], str]] = {
-    "accepted": lambda p: percent(p.outcome.metrics.acceptance_rate),
+    "accepted": _acceptance_text,
     "accept length": lambda p: number(p.outcome.metrics.accept_length, digits=2),
     "predicted": lambda p: number(p.outcome.metrics.predicted_speedup, digits=2, unit="×"),
     "measured": measured_text,
     "mse": lambda p: number(p.outcome.metrics.mse, digits=4),
     "mae": lambda p: number(p.outcome.metrics.mae, digits=4),
-    "mse ratio": lambda p: number(p.outcome.metrics.mse_ratio),
+    "mse ratio": _ratio_text,
     "on test": test_text,
     "deviation": lambda p: number(p.outcome.metrics.deviation, digits=5),
     "parameters": lambda p: quantity(p.outcome.draft.parameters),

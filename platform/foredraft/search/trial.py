@@ -73,6 +73,12 @@ class Interval(Part):
     low: float
     high: float
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_pair(cls, given: object) -> object:
+        """A pair (low, high) too, as the judge gives it."""
+        return dict(zip(("low", "high"), given, strict=True)) if isinstance(given, tuple) else given
+
 
 class Prediction(Part):
     """What the closed form expected of a trial before it was decoded.
@@ -258,11 +264,21 @@ def other_version(study: str) -> ConfigError:
     )
 
 
+INTERVALS = {"acceptance_interval": "acceptance_rate", "mse_ratio_interval": "mse_ratio"}
+"""The metrics that are intervals, and of what."""
+
+
 def _columns(outcome: Outcome) -> dict[str, Cell]:
     draft, target = outcome.draft, outcome.target
     tested = outcome.test.model_dump() if outcome.test else {}
+    metrics = outcome.metrics
     return {
-        **outcome.metrics.model_dump(),
+        **metrics.model_dump(exclude=set(INTERVALS)),
+        **{
+            f"{counted}_{end}": getattr(getattr(metrics, name), end, None)
+            for name, counted in INTERVALS.items()
+            for end in Interval.model_fields
+        },
         "draft_key": draft.key,
         **draft.architecture.model_dump(),
         "parameters": draft.parameters,

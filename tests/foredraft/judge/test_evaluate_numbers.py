@@ -20,6 +20,7 @@ from foredraft import bank, data
 from foredraft.judge import evaluate, progression
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.search import driver
+from foredraft.search.trial import Metrics
 from foredraft.settings.config import Evaluation, Machine, Stage, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
 from foredraft.settings.study import Study
@@ -239,6 +240,56 @@ def test_where_nothing_can_be_proposed_nothing_is_accepted(windows: EvaluationWi
         alone_WHC=alone,
     )
     assert (row.acceptance_rate, row.accept_length, row.mse_ratio) == (0.0, 1.0, 1.0)
+
+
+def test_an_interval_over_windows_is_that_of_windows_drawn_one_by_one() -> None:
+    above_W, below_W = torch.rand(2, 40, generator=torch.Generator().manual_seed(0)).double()
+    found = evaluate.interval(above_W, below_W)
+    assert found
+    draws = np.random.default_rng(1).integers(40, size=(4000, 40))
+    ratios = [float(above_W[w].sum() / below_W[w].sum()) for w in torch.from_numpy(draws)]
+    assert found == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=0.03)
+    assert found.low < float(above_W.sum() / below_W.sum()) < found.high
+
+
+def test_an_interval_over_windows_holds_the_truth_in_about_95_of_100() -> None:
+    generator = torch.Generator().manual_seed(0)
+    held = 0
+    for _ in range(300):
+        proposed_W = torch.randint(3, 12, (64,), generator=generator)
+        chance_W = 0.3 + 0.6 * torch.rand(64, generator=generator)
+        accepted_W = torch.binomial(proposed_W.double(), chance_W.double(), generator=generator)
+        found = evaluate.interval(accepted_W, proposed_W)
+        assert found
+        held += found.low <= 0.6 <= found.high
+    assert 0.92 < held / 300 < 0.98
+
+
+def test_few_windows_or_nothing_proposed_have_no_interval() -> None:
+    counts_W = torch.arange(1, 9)
+    assert evaluate.interval(counts_W, counts_W) == (1.0, 1.0)
+    assert evaluate.interval(counts_W[:7], counts_W[:7]) is None
+    assert evaluate.interval(0 * counts_W, 0 * counts_W) is None
+
+
+def test_a_row_has_the_intervals_of_its_own_windows_where_the_truth_is_known(
+    windows: EvaluationWindows,
+) -> None:
+    truth_WHC = windows.truth_WHC.repeat(2, 1, 1)
+    observed_WHC = torch.rand(truth_WHC.shape, generator=torch.Generator().manual_seed(0)) > 0.3
+    truth_WHC = truth_WHC.where(observed_WHC, 1e6)  # were it looked at, it would be all that counts
+    many = EvaluationWindows(windows.context_WTC.repeat(2, 1, 1), truth_WHC, observed_WHC)
+    draft, rule = engine(5, near=0.05), Tolerance(mse_tol=0.1, lookahead=3)
+    row = judged(draft, rule, many)
+    assert row.acceptance_interval
+    assert row.mse_ratio_interval
+    for middle, (low, high) in (
+        (row.acceptance_rate, row.acceptance_interval),
+        (row.mse_ratio, row.mse_ratio_interval),
+    ):
+        assert low < middle < high < low + 0.5
+    assert judged(draft, rule, windows).acceptance_interval is None
+    Metrics(**row._asdict(), predicted_speedup=1.0, windows=14)
 
 
 def test_a_rule_that_draws_repeats_itself_by_its_seed(windows: EvaluationWindows) -> None:

@@ -437,6 +437,23 @@ def test_too_few_pairs_are_told_as_such_instead_of_an_interval(make_trial: MakeT
     assert (dot.low, dot.high) == (None, None)
 
 
+def test_accuracy_and_acceptance_are_told_with_their_intervals(make_trial: MakeTrial) -> None:
+    ends = {"acceptance_interval": (0.71, 0.88), "mse_ratio_interval": (0.991, 1.008)}
+    record = record_of([make_trial(0, **ends), make_trial(1, predicted_speedup=3.0, mse=0.5)])
+    first, second = (dict(zip(*row, strict=True)) for row in front_rows(record))
+    assert (first["accepted"], first["mse ratio"]) == (
+        "80.0 % [71.0, 88.0]",
+        "1.000 [0.991, 1.008]",
+    )
+    assert (second["accepted"], second["mse ratio"]) == ("80.0 %", "1.000")
+    assert "[71.0,\u00a088.0]" in dots.dots_of(record)[0].hover
+
+
+def front_rows(record: Record) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    table = tables.front_table(record)
+    return [(table.columns, row) for row in table.rows]
+
+
 def test_a_gain_within_the_noise_is_called_not_established(make_trial: MakeTrial) -> None:
     noisy = record_of([make_trial(0, speedup=1.5, speedup_low=0.97)])
     assert any("not established" in sentence for sentence in reading_of(noisy))

@@ -220,11 +220,13 @@ def test_a_trial_is_complete_stopped_failed_or_running_and_nothing_between(
 
 
 def test_a_row_of_the_table_holds_numbers_and_words_and_no_json(make_trial: MakeTrial) -> None:
-    trial = make_trial(settings={"sigma": 0.5}, speedup=1.5)
+    trial = make_trial(settings={"sigma": 0.5}, speedup=1.5, acceptance_interval=(0.7, 0.9))
     (standing,) = record_of(trial).standings
     row = standing.flat()
     assert row["settings.sigma"] == 0.5
     assert (row["mse"], row["speedup"], row["draft_key"]) == (0.4, 1.5, "d-0.5")
+    assert (row["acceptance_rate_low"], row["acceptance_rate_high"]) == (0.7, 0.9)
+    assert row["mse_ratio_low"] is None
     assert (row["state"], row["feasible"], row["on_front"]) == ("complete", True, True)
     assert not [value for value in row.values() if isinstance(value, dict)]
     assert not [value for value in row.values() if isinstance(value, str) and "{" in value]

@@ -105,6 +105,7 @@ def make_trial() -> Callable[..., Any]:
         seconds = {"target_s": 1.0, "speculation_s": 0.5, "pairs": pairs}
         ends = {"speedup_low": changes.pop("speedup_low", (speedup or 0) - 0.02)}
         ends |= {"speedup_high": changes.pop("speedup_high", (speedup or 0) + 0.03)}
+        fresh = changes.pop("fresh", None)
         if pairs < INTERVAL_PAIRS:
             ends = dict.fromkeys(ends)
         outcome = {
@@ -115,6 +116,7 @@ def make_trial() -> Callable[..., Any]:
             "costs": costs,
             "judging_s": 1.0,
             "timing": {"cpu": {"speedup": speedup, **ends, **seconds}} if speedup else {},
+            "fresh": {"cpu": {"speedup": fresh, **ends, **seconds}} if fresh else {},
             "test": changes.pop("test", None),
         }
         return trial.Trial(

@@ -74,7 +74,7 @@ def dots_of(record: Record) -> tuple[Dot, ...]:
 
 def _dot(point: Point) -> Dot:
     outcome, standing = point.outcome, point.standing
-    metrics, measured = outcome.metrics, outcome.measured
+    metrics, measured = outcome.metrics, outcome.told
     scale = point.trial.settings.get("scale")
     return Dot(
         number=point.trial.number,

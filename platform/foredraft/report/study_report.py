@@ -24,7 +24,7 @@ from foredraft.report.page import Tile
 from foredraft.report.study_files import StudyFiles, read_study_files
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import number, percent, quantity
-from foredraft.search.record import CHOICE
+from foredraft.search import choice
 
 READING = {
     "front": (
@@ -148,12 +148,12 @@ def _table_sections(study: StudyFiles) -> list[str]:
     front, failures = tables.front_table(record), tables.failures_table(record.trials)
     sections = []
     if front.rows:
-        choice = record.choice
-        lead = (
-            f"The highlighted trial is the recommended one: the {CHOICE}."
-            if choice and choice.outcome.measured
-            else ""
-        )
+        chosen = record.choice
+        lead = ""
+        if chosen and chosen.outcome.measured:
+            lead = f"The highlighted trial is the recommended one: the {choice.WORDS}."
+        if chosen and chosen.outcome.fresh:
+            lead += " Its speed was measured once more after it had been chosen."
         sections.append(page.section_html("The front", page.table_html(front), lead=lead))
     if references:
         drafts = page.table_html(tables.drafts_table(references))

@@ -74,7 +74,7 @@ def setting_text(value: object) -> str:
 
 def measured_text(point: Point) -> str:
     """A measured speedup with its 95 % interval where it has one, or an en dash."""
-    measured = point.outcome.measured
+    measured = point.outcome.told
     if measured is None:
         return "–"
     fell = ", fell off the front" if point.standing.confirmed is False else ""

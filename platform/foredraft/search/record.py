@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from foredraft.documents import read_json
+from foredraft.search import choice
 from foredraft.search import front as pareto
 from foredraft.search.references import References, Target
 from foredraft.search.trial import Cell, Outcome, Scalar, Trial, other_version
@@ -33,7 +35,6 @@ OLD_ROW = "row"
 """The user attribute of version 0.1."""
 TRIALS_FILE = "trials.json"
 REFERENCES_FILE = "references.json"
-CHOICE = "fastest measured point within the accuracy budget; of equals, the most accurate"
 KNEE = "confirmed point of the front nearest to the best of every objective"
 
 
@@ -117,12 +118,16 @@ class Record:
 
     @property
     def choice(self) -> Point | None:
-        """The fastest point within the accuracy budget; of equals, the most accurate.
+        """The point within the accuracy budget that the study recommends (`search.choice`).
 
-        What was measured outranks what was only predicted.
+        What was measured outranks what was only predicted. It stays the same when it is timed
+        once more.
         """
         within = [point for point in self.front if point.standing.feasible]
-        return max(within, key=_rank, default=None)
+        timed = [point for point in within if point.outcome.measured]
+        points = [point for point in timed if point.standing.confirmed] if timed else within
+        index = choice.favourite([_candidate(point.outcome) for point in points])
+        return None if index is None else points[index]
 
     @property
     def knee(self) -> Point | None:
@@ -243,9 +248,14 @@ def _best(goals: dict[int, pareto.Goals]) -> list[int]:
     return [number for number, kept in zip(goals, keep, strict=True) if kept]
 
 
-def _rank(point: Point) -> tuple[bool, float, float]:
-    outcome = point.outcome
-    return outcome.measured is not None, outcome.speedup, -(outcome.metrics.mse or 0.0)
+def _candidate(outcome: Outcome) -> choice.Candidate:
+    measured, ratio = outcome.measured, outcome.metrics.mse_ratio
+    return choice.Candidate(
+        speedup=outcome.speedup,
+        low=measured.speedup_low if measured else None,
+        high=measured.speedup_high if measured else None,
+        mse_ratio=math.inf if ratio is None else ratio,
+    )
 
 
 def _trials_in(directory: Path) -> list[Trial]:

@@ -13,8 +13,9 @@ import pandas as pd
 
 from foredraft import bank, data, files
 from foredraft.judge import evaluate, yardstick
+from foredraft.search import choice
 from foredraft.search.confirm import evaluation_of
-from foredraft.search.record import CHOICE, KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
+from foredraft.search.record import KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
 from foredraft.search.references import Judged, Naive, Target, one_per_draft_and_policy
 from foredraft.search.trial import Measured, Scalar, Sizes
 from foredraft.settings.study import Study
@@ -37,18 +38,18 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
         if column not in table:
             table[column] = math.nan
     files.atomic_write(directory / "trials.parquet", table.to_parquet(index=False))
-    choice, knee = record.choice, record.knee
+    chosen, knee = record.choice, record.knee
     points = [
         {
             **_point(point),
             "confirmed": point.standing.confirmed,
-            "chosen": point == choice,
+            "chosen": point == chosen,
             "knee": point == knee,
         }
         for point in sorted(record.front, key=lambda one: one.outcome.metrics.acceptance_rate)
     ]
     write_json(directory / "front.json", points)
-    for point, rule, name in ((choice, CHOICE, "best.json"), (knee, KNEE, "knee.json")):
+    for point, rule, name in ((chosen, choice.WORDS, "best.json"), (knee, KNEE, "knee.json")):
         (directory / name).unlink(missing_ok=True)
         if point:
             write_json(directory / name, _recipe(point, rule, record, directory, target))
@@ -80,15 +81,16 @@ def _point(point: Point) -> dict[str, Any]:
     """A point of the front as nested settings, metrics and draft, for a JSON file."""
     outcome = point.outcome
     metrics, draft = outcome.metrics.model_dump(exclude={"windows"}), outcome.draft
-    measured = outcome.measured.model_dump() if outcome.measured else {}
+    measured = outcome.told.model_dump() if outcome.told else {}
     tested = outcome.test.model_dump() if outcome.test else {}
-    written = outcome.model_dump(mode="json", include={"rule", "timing"})
+    written = outcome.model_dump(mode="json", include={"rule", "timing", "fresh"})
     return {
         "number": point.trial.number,
         "settings": point.trial.settings,
         "acceptance": written["rule"],
         "metrics": {**metrics, **measured, **{f"test_{n}": v for n, v in tested.items()}},
         "measured": written["timing"],
+        "fresh": written["fresh"],
         "draft": {
             "draft_key": draft.key,
             **draft.architecture.model_dump(),

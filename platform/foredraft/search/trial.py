@@ -186,6 +186,11 @@ class Outcome(Part):
         return next(iter(self.timing.values()), None)
 
     @property
+    def told(self) -> Measured | None:
+        """What a reader is told of its speed: timed once more where it was, else measured."""
+        return next(iter(self.fresh.values()), self.measured)
+
+    @property
     def speedup(self) -> float:
         """Over the target alone: measured where it was, else predicted."""
         return self.measured.speedup if self.measured else self.metrics.predicted_speedup

@@ -72,17 +72,32 @@ def test_the_front_is_that_of_the_trials_within_the_budget(make_trial: MakeTrial
     assert [point.trial.number for point in found.front] == [0, 3]
 
 
-def test_the_choice_is_the_fastest_that_was_measured_and_of_equals_the_most_accurate(
+def test_the_choice_is_the_most_accurate_of_those_as_fast_as_the_fastest(
     make_trial: MakeTrial,
 ) -> None:
+    fast = {"speedup": 1.9, "speedup_low": 1.8}
     found = record_of(
-        make_trial(0, predicted_speedup=3.0, speedup=1.5, mse=0.4),
-        make_trial(1, predicted_speedup=2.1, speedup=1.9, mse=0.35),
-        make_trial(2, predicted_speedup=2.0, speedup=1.9, mse=0.3),
+        make_trial(0, predicted_speedup=1.9, speedup=1.5, mse=0.36, mse_ratio=0.9),
+        make_trial(1, predicted_speedup=2.1, mse=0.4, mse_ratio=1.0, **fast),
+        make_trial(2, predicted_speedup=2.0, speedup=1.78, mse=0.38, mse_ratio=0.95),
         make_trial(3, predicted_speedup=2.0, speedup=9.9, mse_ratio=1.5),
     )
     assert found.choice
     assert found.choice.trial.number == 2
+
+
+def test_the_choice_stays_when_it_is_timed_once_more_and_that_figure_is_told(
+    make_trial: MakeTrial,
+) -> None:
+    other = make_trial(0, predicted_speedup=3.0, speedup=1.8)
+    lucky = {"predicted_speedup": 2.0, "mse": 0.3, "speedup": 1.9}
+    for fresh in (None, 1.6):
+        found = record_of(other, make_trial(1, fresh=fresh, **lucky))
+        assert found.choice
+        assert found.choice.trial.number == 1
+        assert found.choice.outcome.speedup == 1.9
+        assert found.choice.outcome.told
+        assert found.choice.outcome.told.speedup == (fresh or 1.9)
 
 
 def test_what_was_measured_is_chosen_before_what_is_only_predicted(make_trial: MakeTrial) -> None:

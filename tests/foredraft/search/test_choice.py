@@ -1,0 +1,30 @@
+"""Claims about which measured point is recommended.
+
+- Of points whose intervals overlap the fastest's, the most accurate; of equals the faster.
+- Without intervals only points of the very same speed are as fast.
+"""
+
+from __future__ import annotations
+
+from foredraft.search.choice import Candidate, favourite
+
+
+def test_accuracy_decides_among_those_that_overlap_the_fastest_and_only_there() -> None:
+    fastest = Candidate(2.0, 1.9, 2.1, mse_ratio=1.009)
+    touching = Candidate(1.85, 1.8, 1.9, mse_ratio=1.001)
+    apart = Candidate(1.8, 1.7, 1.89, mse_ratio=0.9)
+    assert favourite([apart, fastest, touching]) == 2
+    assert favourite([apart, fastest]) == 1
+    assert favourite([apart]) == 0
+    assert favourite([]) is None
+
+
+def test_of_equally_accurate_points_the_faster_is_chosen() -> None:
+    slow, fast = (Candidate(x, x - 0.1, x + 0.1, mse_ratio=1.0) for x in (1.5, 1.55))
+    assert favourite([slow, fast]) == favourite([fast, slow, slow]) + 1 == 1
+
+
+def test_without_intervals_the_fastest_is_chosen() -> None:
+    slow, fast = Candidate(1.99, None, None, 0.9), Candidate(2.0, None, None, 1.0)
+    assert favourite([slow, fast]) == 1
+    assert favourite([slow._replace(speedup=2.0), fast]) == 0

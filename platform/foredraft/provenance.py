@@ -57,7 +57,7 @@ def collect(*, command: list[str] | None = None, **extra: Any) -> dict[str, Any]
         "python": platform.python_version(),
         "versions": _versions(),
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "num_cpus": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -129,7 +129,8 @@ def _versions() -> dict[str, str]:
 
 
 @functools.cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """This machine's processor, as it names itself."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -6,7 +6,6 @@ Nothing here starts Ray: what cannot be is told before.
 from __future__ import annotations
 
 import errno
-import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from ray._private import ray_constants, services
 from foredraft.cli.studies import Search
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
-from foredraft.search import disk, driver, machines, progress, record, warm
+from foredraft.search import disk, driver, machines, progress, record
 from foredraft.search.record import Record
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
@@ -152,37 +151,6 @@ def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed(
     for trials, count in (((bad, bad, good, taken), "2 of 3"), ((bad, bad), "all 2")):
         with pytest.raises(StudyStopped, match=f"{count} trials failed, .*: my.csv is gone"):
             driver._say_failures(Record(study(), trials), console)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"budget": 1.05}, {"stop_early": False}, {"machine": {"use_gpu": True}}],
-    ids=["same", "budget", "stop_early", "machine"],
-)
-def test_trials_are_taken_over_only_from_a_study_that_judged_as_this_one(
-    tmp_path: Path, begin: Begin, changes: dict[str, Any]
-) -> None:
-    first = begin(study(name="first"), tmp_path, 1.03)
-    (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
-    second = study(name="second", warm_start="first", **changes)
-    kept = open_record(second, begin(second, tmp_path))
-    said = warm.start(second, kept, storage=tmp_path)
-    trials = record.trials_of(kept.get_trials(), study=second)
-    assert [trial.source for trial in trials if trial.outcome] == ([] if changes else ["first"])
-    assert not record.own(trials)
-    assert all(name in said for name in changes)
-    asked = OptunaSearcher(second, kept).suggest("next")["settings"]
-    assert (asked == {"sigma": 0.5}) is bool(changes)
-
-
-def test_trials_of_another_machine_are_judged_anew(tmp_path: Path, begin: Begin) -> None:
-    first = begin(study(name="first"), tmp_path, 1.03)
-    (first / "front.json").write_text(json.dumps([{"settings": {"sigma": 0.5}}]))
-    facts = json.loads((first / "provenance.json").read_text())
-    (first / "provenance.json").write_text(json.dumps({**facts, "cpu": "another"}))
-    second = study(name="second", warm_start="first")
-    kept = open_record(second, begin(second, tmp_path))
-    assert "another machine" in warm.start(second, kept, storage=tmp_path)
 
 
 def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> None:

@@ -83,7 +83,7 @@ class Coordinator(tune.Trainable):
         prepared: judging.Prepared = self._once(
             f"prepared {path.name} {rule.emits_draft} {provenance.digest(evaluation)}",
             judging.prepare,
-            *(study, evaluation, path, baseline, rule.emits_draft),
+            *(study, evaluation, path, baseline, rule.emits_draft, job.storage),
             alone=True,
         )
         judged: judging.Assessment = self._once(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from foredraft import bank, train
-from foredraft.judge import closed_form, courses, evaluate, timing
+from foredraft.judge import calibrations, closed_form, courses, evaluate, timing
 from foredraft.judge.courses import Courses
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
@@ -100,19 +100,28 @@ def open_baseline(study: Study, evaluation: Evaluation, target: Path) -> Baselin
 
 
 def prepare(
-    study: Study, evaluation: Evaluation, path: Path, baseline: Baseline, emits_draft: bool
+    study: Study,
+    evaluation: Evaluation,
+    path: Path,
+    baseline: Baseline,
+    emits_draft: bool,
+    storage: Path,
 ) -> Prepared:
     """What a draft costs and proposes, whatever the rule; wants an otherwise idle machine."""
     target, draft = (_open(p, evaluation, study.machine) for p in (baseline.target, path))
     alone_WHC = evaluate.forecast_alone(draft, baseline.windows, evaluation=evaluation)
+    calibration = calibrations.of_pair(
+        target,
+        draft,
+        baseline.windows,
+        target_key=baseline.target.name,
+        draft_key=path.name,
+        lookahead=study.longest_lookahead,
+        evaluation=evaluation,
+        storage=storage,
+    )
     return Prepared(
-        costs=timing.calibrate(
-            target,
-            draft,
-            baseline.windows,
-            lookahead=study.longest_lookahead,
-            evaluation=evaluation,
-        ),
+        costs=calibration.costs,
         courses=courses.grow(
             target,
             draft,
@@ -122,7 +131,7 @@ def prepare(
             evaluation=evaluation,
         ),
         accuracy=baseline.windows.errors_of(alone_WHC),
-        speedup_alone=timing.time_alone(target, draft, baseline.windows, evaluation=evaluation),
+        speedup_alone=calibration.speedup_alone,
     )
 
 

@@ -20,7 +20,7 @@ from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import record as records
 from foredraft.search.record import TRIAL, trial_of
-from foredraft.search.trial import Outcome
+from foredraft.search.trial import Outcome, Scalar
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
 
@@ -142,7 +142,7 @@ def _enqueue_front(first: Study, study: Study, record: optuna.Study, directory: 
             f"warm_start is {first.name!r}: it has no trial that was judged to its end; search it "
             "further with --resume, or leave warm_start out"
         )
-    wanted: list[dict[str, object]] = []
+    wanted: list[dict[str, Scalar]] = []
     for point in front:
         settings = {
             name: value

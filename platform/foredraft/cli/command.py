@@ -30,7 +30,7 @@ from foredraft.cli.common import Verb
 from foredraft.cli.datasets import Data
 from foredraft.cli.ladders import Progression
 from foredraft.cli.pairs import Bench, Evaluate
-from foredraft.cli.studies import Forecast, Report, Search
+from foredraft.cli.studies import Forecast, Report, Reprice, Search
 from foredraft.cli.training import Import, Train
 from foredraft.errors import ConfigError, Stopped
 from speculation import InvalidInput
@@ -45,6 +45,7 @@ Command = (
     | Annotated[Drafts, subcommand("drafts")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Reprice, subcommand("reprice")]
     | Annotated[Forecast, subcommand("forecast")]
 )
 

@@ -1,20 +1,24 @@
-"""The verbs about a study: `search`, `report`, `forecast`."""
+"""The verbs about a study: `search`, `report`, `reprice`, `forecast`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 from tyro.conf import Positional
 
 from foredraft.cli.common import STDERR, Common, Result, show
 from foredraft.cli.reading import ReadsData
+from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
-from foredraft.settings.config import Count, validated
+from foredraft.settings.config import Count, Machine, validated
 from foredraft.settings.study import Study, read_study
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +131,106 @@ class Report(Common):
         """Where the report is."""
         from foredraft import report
 
-        directory = Path(self.study)
-        if not (directory / "study.yaml").is_file():
-            directory = self.storage / "studies" / self.study
-        if not (directory / "study.yaml").is_file():
-            raise ConfigError(f"study {self.study!r} does not exist in {self.storage}")
+        directory = _directory_of(self.study, storage=self.storage)
         return {"report": str(report.write_report(directory))}
+
+
+def _directory_of(study: str, *, storage: Path) -> Path:
+    """The directory of a study that is given by its name, or as a directory.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for directory in (Path(study), storage / "studies" / study):
+        if (directory / "study.yaml").is_file():
+            return directory
+    raise ConfigError(f"study {study!r} does not exist in {storage}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reprice(Common):
+    """Front and choice of a study on another device, without decoding again.
+
+    For example:
+
+        foredraft reprice demo
+        foredraft reprice demo --write-costs laptop.json
+        foredraft reprice demo --costs laptop.json
+    """
+
+    study: Positional[str]
+    """name of the study, or its directory"""
+    costs: Path | None = None
+    """what passes cost elsewhere, as --write-costs wrote it there; by default they are timed here,
+    as far as the storage keeps none of this device"""
+    write_costs: Path | None = None
+    """file for the costs of this device, to be read by --costs on another machine"""
+    device: Literal["cpu", "cuda"] | None = None
+    """of this machine; by default the GPU where there is one"""
+    threads: Count | None = None
+    """of PyTorch, on a CPU; by default the study's, or one per core"""
+
+    def run(self) -> Result:
+        """The comparison, and where it is kept."""
+        from foredraft.bank import claims
+        from foredraft.search import record, reprice
+
+        if self.costs and (self.write_costs or self.device or self.threads):
+            raise ConfigError(
+                "--costs tells of another device, and --write-costs, --device and --threads of "
+                "this one: leave out the one or the others"
+            )
+        directory = _directory_of(self.study, storage=self.storage).resolve()
+        path, storage = directory / "study.yaml", directory.parents[1]
+        tree = read_mapping(path, what="a study")
+        study = validated(Study, tree, source=str(path))
+        # One that runs would disturb the clock, and has more to tell.
+        with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
+            found = record.read(study, directory)
+            if self.costs:
+                costs = reprice.read_costs(self.costs, found)
+            else:
+                device = self._device(study)
+                with STDERR.status("timing passes") as status:
+                    costs = reprice.measured_here(
+                        found, storage=storage, device=device, say=status.update
+                    )
+            if self.write_costs:
+                reprice.write_costs(self.write_costs, costs)
+            told = reprice.comparison(found, costs)
+            return {**told, "written": str(reprice.write(told, directory))}
+
+    def show(self, result: Result) -> None:
+        """Front and choice beside the old ones; the calibrations are in the file."""
+        choice = result["choice"]
+        told = {
+            "device": result["device"],
+            "front": result["front"],
+            "choice": "target alone, nothing is predicted faster"
+            if choice is None
+            else f"trial {choice}",
+            "choice before": "none"
+            if result["choice_before"] is None
+            else f"trial {result['choice_before']}",
+            "written": result["written"],
+        }
+        show(told)
+        for note in result["notes"]:
+            print(note)
+
+    def _device(self, study: Study) -> torch.device:
+        """The device to time on, its threads set.
+
+        Raises:
+            ConfigError: a GPU is asked for and there is none.
+        """
+        from foredraft import train
+
+        train.use_threads(self.threads or study.machine.cpus)
+        use_gpu = None if self.device is None else self.device == "cuda"
+        if use_gpu and not train.uses_gpu(Machine()):
+            raise ConfigError("--device is cuda: no CUDA device was found; give cpu")
+        return train.device_of(Machine(use_gpu=use_gpu))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,6 +156,6 @@ def _enqueue_front(first: Study, study: Study, record: optuna.Study, directory: 
             f"warm_start is {first.name!r}: no setting of its front is in the dimensions of "
             f"{study.name!r}; leave warm_start out"
         )
-    for settings in wanted:
-        record.enqueue_trial(settings, skip_if_exists=True)
+    for wish in wanted:
+        record.enqueue_trial(wish, skip_if_exists=True)
     return len(wanted)

@@ -80,7 +80,7 @@ PARSED_ONLY = {
 }
 OTHER_PROGRAMS = {"git", "make", "export", "ray", "pip", "tensorboard", "optuna-dashboard"}
 VERBS = ("data", "train", "import", "evaluate", "bench", "progression", "drafts", "search")
-VERBS += ("report", "forecast")
+VERBS += ("report", "reprice", "forecast")
 
 
 class Ended(NamedTuple):
@@ -156,7 +156,9 @@ def searched(made: Made, ray_cluster: None) -> Made:
 def world(request: pytest.FixtureRequest) -> Made:
     """What a command needs: only those about a study wait for one."""
     words = request.getfixturevalue("command").split()
-    needs_study = words[0] in ("search", "report", "forecast") and "--dry-run" not in words
+    needs_study = (
+        words[0] in ("search", "report", "reprice", "forecast") and "--dry-run" not in words
+    )
     found: Made = request.getfixturevalue("searched" if needs_study else "made")
     return found
 
@@ -262,6 +264,7 @@ def every_verb() -> dict[str, str]:
         "search": "search mine.yaml --resume",
         "search --dry-run": "search mine.yaml --dry-run",
         "report": "report mine",
+        "reprice": "reprice mine",
         "forecast": "forecast --recipe runs/studies/mine/best.json --data my.csv --out out.csv",
     }
 

@@ -6,7 +6,8 @@ rules = spread(study, emits_draft=False)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,15 +43,25 @@ def _settings(study: Study) -> Iterator[dict[str, Any]]:
     dimensions = study.dimensions
     engine = torch.quasirandom.SobolEngine(len(dimensions), scramble=True, seed=study.seed)
     for point in engine.draw(TRIED, dtype=torch.float64).tolist():
-        yield at(dimensions, point)
+        yield at(dimensions, dict(zip(dimensions, point, strict=True)))
 
 
-def at(dimensions: dict[str, Dimension], point: Sequence[float]) -> dict[str, Any]:
-    """The settings at a point of the unit cube, of the dimensions that exist beside the others."""
+def at(
+    dimensions: Mapping[str, Dimension],
+    shares: Mapping[str, float],
+    *,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Settings so far along each dimension, from 0 up to 1, of those that exist beside the others.
+
+    What is fixed has its value.
+    """
     settings: dict[str, Any] = {}
-    for (name, dimension), share in zip(dimensions.items(), point, strict=True):
-        if dimension.is_active(settings):
-            settings[name] = _value(dimension, share)
+    for name, dimension in dimensions.items():
+        if name in fixed:
+            settings[name] = fixed[name]
+        elif dimension.is_active(settings):
+            settings[name] = _value(dimension, shares[name])
     return settings
 
 

@@ -122,7 +122,7 @@ def test_a_point_that_fell_off_the_front_is_never_its_knee(make_trial: MakeTrial
     assert fallen.knee.trial.number != 2
 
 
-def test_drafts_alone_stand_beside_the_target_under_their_own_policy(
+def test_drafts_alone_are_held_against_the_target_under_the_reference_policy(
     make_trial: MakeTrial,
 ) -> None:
     cached = {"settings": {"context_policy": "cached", "renorm_every": 0, "scale": 0.5}}
@@ -138,7 +138,8 @@ def test_drafts_alone_stand_beside_the_target_under_their_own_policy(
         "cached": 0.8,
     }
     ratios = {draft.policy: draft.mse_ratio for draft in references.drafts}
-    assert ratios == pytest.approx({"sliding": 0.42 / 0.5, "cached": 0.42 / 0.8})
+    # Whatever a policy costs the target itself, it does not make a draft look better.
+    assert ratios == pytest.approx({"sliding": 0.42 / 0.4, "cached": 0.42 / 0.4})
     assert references.ceiling[-1].speedup > references.ceiling[0].speedup
     assert Record(study(), found.trials).references is None
 

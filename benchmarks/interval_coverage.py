@@ -31,7 +31,7 @@ def timed(random: np.random.Generator) -> Ratio:
 def chosen(points: int, random: np.random.Generator) -> Ratio:
     """The measurement of the point that a study of so many would choose."""
     measured = [timed(random) for _ in range(points)]
-    index = favourite([Candidate(*one, mse_ratio=1.0) for one in measured])
+    index = favourite([Candidate(*one[:3], mse_ratio=1.0) for one in measured])
     assert index is not None
     return measured[index]
 

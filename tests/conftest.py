@@ -103,6 +103,7 @@ def make_trial() -> Callable[..., Any]:
         own = {"draft": draft | changes.pop("draft", {}), "stopped": changes.pop("stopped", None)}
         speedup, pairs = changes.pop("speedup", None), changes.pop("pairs", 20)
         seconds = {"target_s": 1.0, "speculation_s": 0.5, "pairs": pairs}
+        seconds["doubt"] = changes.pop("doubt", None)
         ends = {"speedup_low": changes.pop("speedup_low", (speedup or 0) - 0.02)}
         ends |= {"speedup_high": changes.pop("speedup_high", (speedup or 0) + 0.03)}
         fresh = changes.pop("fresh", None)

@@ -356,8 +356,8 @@ def _reference(model: Network, run: _Run) -> Callable[[int], object]:
 
 def speedup_in_words(row: Row) -> str:
     """The measured speedup of a row, with its interval where it has one."""
-    ends = row["speedup"], row["speedup_low"], row["speedup_high"]
-    return timing.Ratio(*ends).in_words(row["pairs"])
+    low, high = row["speedup_low"], row["speedup_high"]
+    return timing.in_words(row["speedup"], low, high, pairs=row["pairs"])
 
 
 def card(rows: list[Row]) -> str:

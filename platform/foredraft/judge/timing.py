@@ -48,12 +48,8 @@ class Ratio(NamedTuple):
     low: float | None
     """None, as the other end, of fewer than `INTERVAL_PAIRS` pairs"""
     high: float | None
-
-    def in_words(self, pairs: int, *, unit: str = "x") -> str:
-        """The ratio with its interval, or with the number of pairs that are too few for one."""
-        if self.low is None or self.high is None:
-            return f"{self.median:.2f}{unit} ({pairs} pair{'s' if pairs != 1 else ''})"
-        return f"{self.median:.2f}{unit} [{self.low:.2f}, {self.high:.2f}]"
+    spread: float
+    """how wide the interval is, or the range of pairs that are too few, as a share of the median"""
 
 
 class Timing(NamedTuple):
@@ -66,6 +62,8 @@ class Timing(NamedTuple):
     """median seconds of the target alone"""
     speculation_s: float
     pairs: int
+    speedup_spread: float = 0.0
+    """as in `Ratio`"""
 
 
 def calibrate(
@@ -257,6 +255,7 @@ def time_pairs(
         target_s=statistics.median(seconds[0]),
         speculation_s=statistics.median(seconds[1]),
         pairs=len(seconds[0]),
+        speedup_spread=speedup.spread,
     )
 
 
@@ -295,8 +294,19 @@ def ratio(slow_s: Sequence[float], fast_s: Sequence[float]) -> Ratio:
     """How many times as long the first takes, pair by pair."""
     ratios = sorted(a / b for a, b in zip(slow_s, fast_s, strict=True))
     ends = median_interval(len(ratios))
-    low, high = (ratios[index] for index in ends) if ends else (None, None)
-    return Ratio(statistics.median(ratios), low, high)
+    least, most = (ratios[index] for index in ends or (0, -1))
+    median = statistics.median(ratios)
+    spread = (most - least) / median
+    return Ratio(median, least if ends else None, most if ends else None, spread)
+
+
+def in_words(
+    speedup: float, low: float | None, high: float | None, *, pairs: int, unit: str = "x"
+) -> str:
+    """A speedup with its interval, or with the number of pairs that are too few for one."""
+    if low is None or high is None:
+        return f"{speedup:.2f}{unit} ({pairs} pair{'s' if pairs != 1 else ''})"
+    return f"{speedup:.2f}{unit} [{low:.2f}, {high:.2f}]"
 
 
 def time_alone(

@@ -22,6 +22,7 @@ class Dot(NamedTuple):
     predicted: float
     mse_ratio: float
     measured: float | None
+    """None where it was not, or where that cannot be true"""
     low: float | None
     high: float | None
     feasible: bool
@@ -74,7 +75,8 @@ def dots_of(record: Record) -> tuple[Dot, ...]:
 
 def _dot(point: Point) -> Dot:
     outcome, standing = point.outcome, point.standing
-    metrics, measured = outcome.metrics, outcome.told
+    metrics = outcome.metrics
+    measured = outcome.told if outcome.told and not outcome.told.doubt else None
     scale = point.trial.settings.get("scale")
     return Dot(
         number=point.trial.number,

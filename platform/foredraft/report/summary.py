@@ -44,6 +44,7 @@ def summary_info(study: Record) -> Summary:
         num_drafts=len(keys),
         reading=tuple(
             _best_sentences(dots, best)
+            + _doubt_sentences(study)
             + (_naive_sentences(references.target) if references else [])
             + _failure_sentences(ended)
             + (_policy_sentences(references) if references else [])
@@ -76,6 +77,16 @@ def _best_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
         f"{percent(statistics.median(off))} in the median."
     )
     return sentences
+
+
+def _doubt_sentences(study: Record) -> list[str]:
+    """What was measured and cannot be true, each with the reason."""
+    return [
+        f"Trial {point.trial.number} cannot be chosen, as what was measured of it is not "
+        f"believed: {told.doubt}."
+        for point in study.front
+        if (told := point.outcome.told) and told.doubt
+    ]
 
 
 def _naive_sentences(target: TargetAlone) -> list[str]:

@@ -78,7 +78,8 @@ def measured_text(point: Point) -> str:
     if measured is None:
         return "–"
     fell = ", fell off the front" if point.standing.confirmed is False else ""
-    return f"{measured.in_words(unit='×')}{fell}"
+    doubted = ", not believed" if measured.doubt else ""
+    return f"{measured.in_words(unit='×')}{doubted}{fell}"
 
 
 def counted_text(text: str, interval: Interval | None, *, factor: float, digits: int) -> str:

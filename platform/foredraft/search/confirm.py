@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from foredraft.judge import evaluate, timing
 from foredraft.search import judging
+from foredraft.search.doubts import Expected, trusted
 from foredraft.search.machines import Device, devices, submit
 from foredraft.search.record import Point, Record
 from foredraft.search.references import policy_of
@@ -42,12 +44,12 @@ def confirm(record: Record, *, storage: Path, target: Path, console: Console) ->
     """
     trials = {trial.number: trial for trial in record.trials}
     for point in record.front:
-        measured = _measured(point, record.study, storage=storage, target=target)
+        measured = _measured(point, record, storage=storage, target=target)
         trials[point.trial.number] = point.trial.model_copy(update={"outcome": measured})
         console.print(_in_words(point.trial.number, measured), soft_wrap=True)
     confirmed = Record(record.study, tuple(trials.values()), record.target)
     for point in confirmed.front:
-        if not point.standing.confirmed:
+        if point.standing.confirmed is False:
             number = point.trial.number
             console.print(f"trial {number} fell off the front when it was measured")
     return _chosen_afresh(confirmed, storage=storage, target=target, console=console)
@@ -58,10 +60,10 @@ def _chosen_afresh(record: Record, *, storage: Path, target: Path, console: Cons
     point = record.choice
     if point is None:
         return record
-    fresh = _timings(point, record.study, storage=storage, target=target)
+    fresh = _timings(point, record, storage=storage, target=target)
     outcome = point.outcome.model_copy(update={"fresh": fresh})
-    again = next(iter(fresh.values())).in_words()
-    console.print(f"trial {point.trial.number} is chosen; timed once more: {again}")
+    again = _with_doubt(next(iter(fresh.values())))
+    console.print(f"trial {point.trial.number} is chosen; timed once more: {again}", soft_wrap=True)
     return replace(
         record,
         trials=tuple(
@@ -73,9 +75,10 @@ def _chosen_afresh(record: Record, *, storage: Path, target: Path, console: Cons
     )
 
 
-def _measured(point: Point, study: Study, *, storage: Path, target: Path) -> Outcome:
+def _measured(point: Point, record: Record, *, storage: Path, target: Path) -> Outcome:
     """What the point came to, with its timing and its accuracy on the test split."""
-    timings = _timings(point, study, storage=storage, target=target)
+    study = record.study
+    timings = _timings(point, record, storage=storage, target=target)
     pair = _pair(point.outcome, storage=storage, target=target)
     test = _on_test(study, evaluation_of(point.trial, study), pair, point.outcome)
     return point.outcome.model_copy(update={"timing": timings, "fresh": {}, "test": test})
@@ -85,18 +88,30 @@ def _pair(outcome: Outcome, *, storage: Path, target: Path) -> Pair:
     return Pair(storage / "drafts" / outcome.draft.key, outcome.rule, outcome.plan, target)
 
 
-def _timings(point: Point, study: Study, *, storage: Path, target: Path) -> dict[str, Measured]:
+def _timings(point: Point, record: Record, *, storage: Path, target: Path) -> dict[str, Measured]:
     """The point timed on each kind of device."""
-    evaluation = evaluation_of(point.trial, study)
+    study, evaluation = record.study, evaluation_of(point.trial, record.study)
     pair = _pair(point.outcome, storage=storage, target=target)
-    return {kind.name: _time(study, evaluation, pair, kind) for kind in devices(study.machine)}
+    kinds = devices(study.machine)
+    # Of several kinds nobody knows on which of them a trial was calibrated.
+    expected = (
+        Expected.of(point.outcome, evaluation=evaluation, patch=record.target.patch)
+        if record.target and len(kinds) == 1
+        else None
+    )
+    return {
+        kind.name: trusted(
+            functools.partial(_time, study, evaluation, pair, kind), expected=expected
+        )
+        for kind in kinds
+    }
 
 
-def _time(study: Study, evaluation: Evaluation, pair: Pair, device: Device) -> Measured:
+def _time(study: Study, evaluation: Evaluation, pair: Pair, device: Device) -> timing.Timing:
     machine, arguments = study.machine, (study, evaluation, *pair)
     work = submit(judging.time_pairs, *arguments, machine=machine, alone=True, device=device)
     measured: timing.Timing = ray.get(work)
-    return Measured.of(measured)
+    return measured
 
 
 def _on_test(study: Study, evaluation: Evaluation, pair: Pair, outcome: Outcome) -> OnTest | None:
@@ -121,12 +136,18 @@ def evaluation_of(trial: Trial, study: Study) -> Evaluation:
     return study.evaluation.model_copy(update={"policy": policy_of(trial, study)})
 
 
+def _with_doubt(measured: Measured) -> str:
+    """A measured speedup, and why it is not believed where it is not."""
+    doubt = f" (not believed: {measured.doubt})" if measured.doubt else ""
+    return f"{measured.in_words()}{doubt}"
+
+
 def _in_words(number: int, outcome: Outcome) -> str:
     measured, metrics, test = outcome.measured, outcome.metrics, outcome.test
     assert measured
     sentence = (
         f"trial {number}: predicted {metrics.predicted_speedup:.2f}x, measured "
-        f"{measured.in_words()}"
+        f"{_with_doubt(measured)}"
     )
     if test:
         flag = ", which differs" if test.differs else ""

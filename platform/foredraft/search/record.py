@@ -48,7 +48,7 @@ class Standing(NamedTuple):
     """of the trials within the budget, or of all where none is"""
     confirmed: bool | None
     """false where another point of the front is better in everything once both are measured;
-    None where it was not measured"""
+    None where it was not measured, or that cannot be true"""
     hypervolume: float
     """of the study after this trial"""
 
@@ -88,7 +88,7 @@ class Record:
         complete = {t.number: t.outcome for t in ended if t.outcome and t.state == "complete"}
         within = {n: outcome for n, outcome in complete.items() if n in feasible} or complete
         on_front = _best({n: self._predicted(outcome) for n, outcome in within.items()})
-        timed = {n: within[n] for n in on_front if within[n].measured}
+        timed = {n: within[n] for n in on_front if _is_believed(within[n])}
         confirmed = _best({n: self._measured(outcome) for n, outcome in timed.items()})
         volumes = pareto.hypervolumes(ended, budget=self.study.budget)
         return tuple(
@@ -120,8 +120,8 @@ class Record:
     def choice(self) -> Point | None:
         """The point within the accuracy budget that the study recommends (`search.choice`).
 
-        What was measured outranks what was only predicted. It stays the same when it is timed
-        once more.
+        What was measured outranks what was only predicted, and what is doubted is not
+        chosen. It stays the same when it is timed once more.
         """
         within = [point for point in self.front if point.standing.feasible]
         timed = [point for point in within if point.outcome.measured]
@@ -246,6 +246,10 @@ def _best(goals: dict[int, pareto.Goals]) -> list[int]:
     """The numbers of the trials that no other beats."""
     keep = pareto.on_front(list(goals.values()))
     return [number for number, kept in zip(goals, keep, strict=True) if kept]
+
+
+def _is_believed(outcome: Outcome) -> bool:
+    return outcome.measured is not None and not outcome.measured.doubt
 
 
 def _candidate(outcome: Outcome) -> choice.Candidate:

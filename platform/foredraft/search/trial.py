@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from foredraft.errors import ConfigError
-from foredraft.judge.timing import Ratio, Timing
+from foredraft.judge.timing import Timing, in_words
 from foredraft.settings.rules import Rule
 from speculation import Plan, cost
 
@@ -131,6 +131,8 @@ class Measured(Part):
     target_s: float
     speculation_s: float
     pairs: int
+    speedup_spread: float | None = None
+    """how far the pairs are apart, as a share of their median (`timing.Ratio`)"""
     doubt: str | None = None
     """why it cannot be true, however often it was tried; such a point is never chosen"""
 
@@ -141,8 +143,8 @@ class Measured(Part):
 
     def in_words(self, *, unit: str = "x") -> str:
         """The speedup with its interval, or with the number of pairs that are too few for one."""
-        ratio = Ratio(self.speedup, self.speedup_low, self.speedup_high)
-        return ratio.in_words(self.pairs, unit=unit)
+        low, high = self.speedup_low, self.speedup_high
+        return in_words(self.speedup, low, high, pairs=self.pairs, unit=unit)
 
 
 class OnTest(Part):
@@ -192,8 +194,10 @@ class Outcome(Part):
 
     @property
     def speedup(self) -> float:
-        """Over the target alone: measured where it was, else predicted."""
-        return self.measured.speedup if self.measured else self.metrics.predicted_speedup
+        """Over the target alone: measured where it was and can be true, else predicted."""
+        if self.measured and not self.measured.doubt:
+            return self.measured.speedup
+        return self.metrics.predicted_speedup
 
     @model_validator(mode="after")
     def _tells_errors(self) -> Outcome:

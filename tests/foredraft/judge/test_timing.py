@@ -35,7 +35,7 @@ def test_a_ratio_is_taken_pair_by_pair() -> None:
     """A machine that slows down in the middle changes neither the ratio nor its interval."""
     drift = [1.0] * 10 + [5.0] * 11
     found = timing.ratio([3.0 * d for d in drift], drift)
-    assert found == pytest.approx((3.0, 3.0, 3.0))
+    assert found == pytest.approx((3.0, 3.0, 3.0, 0.0))
 
 
 def test_fewer_than_six_pairs_have_no_interval_and_say_how_many_they_are() -> None:
@@ -43,10 +43,17 @@ def test_fewer_than_six_pairs_have_no_interval_and_say_how_many_they_are() -> No
     for count in range(1, timing.INTERVAL_PAIRS):
         assert timing.median_interval(count) is None
         found = timing.ratio([2.0] * count, [1.0] * count)
-        assert found == (2.0, None, None)
-    assert found.in_words(5) == "2.00x (5 pairs)"
-    assert timing.ratio([2.0], [1.0]).in_words(1) == "2.00x (1 pair)"
-    assert timing.ratio([2.0] * 6, [1.0] * 6).in_words(6) == "2.00x [2.00, 2.00]"
+        assert found[:3] == (2.0, None, None)
+    assert timing.in_words(2.0, None, None, pairs=5) == "2.00x (5 pairs)"
+    assert timing.in_words(2.0, None, None, pairs=1) == "2.00x (1 pair)"
+    assert timing.ratio([2.0] * 6, [1.0] * 6)[:3] == (2.0, 2.0, 2.0)
+    assert timing.in_words(2.0, 1.9, 2.1, pairs=6) == "2.00x [1.90, 2.10]"
+
+
+def test_the_spread_of_a_ratio_is_of_the_middle_pairs_or_of_all_where_they_are_few() -> None:
+    assert timing.ratio([8.3, 12.5, 16.8], [1.0] * 3).spread == pytest.approx(8.5 / 12.5)
+    few_odd = [1.0] * 16 + [9.0] * 4
+    assert timing.ratio(few_odd, [1.0] * 20).spread == 0.0
 
 
 @pytest.mark.parametrize("count", range(timing.INTERVAL_PAIRS, 60))

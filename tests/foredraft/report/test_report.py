@@ -455,6 +455,15 @@ def front_rows(record: Record) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     return [(table.columns, row) for row in table.rows]
 
 
+def test_what_cannot_be_true_is_told_with_its_reason_and_not_drawn(make_trial: MakeTrial) -> None:
+    why = "its 3 pairs are 68% of their median apart, over 50%"
+    absurd = make_trial(0, predicted_speedup=2.1, mse=0.5, speedup=12.5, pairs=3, doubt=why)
+    record = record_of([absurd, make_trial(1, speedup=1.7)])
+    assert any("Trial 0 cannot be chosen" in line and why in line for line in reading_of(record))
+    assert "12.50× (3 pairs), not believed" in tables.front_table(record).rows[0]
+    assert dots.dots_of(record)[0].measured is None
+
+
 def test_a_gain_within_the_noise_is_called_not_established(make_trial: MakeTrial) -> None:
     noisy = record_of([make_trial(0, speedup=1.5, speedup_low=0.97)])
     assert any("not established" in sentence for sentence in reading_of(noisy))

@@ -100,6 +100,19 @@ def test_the_choice_stays_when_it_is_timed_once_more_and_that_figure_is_told(
         assert found.choice.outcome.told.speedup == (fresh or 1.9)
 
 
+def test_what_cannot_be_true_is_never_chosen_and_throws_no_other_off_the_front(
+    make_trial: MakeTrial,
+) -> None:
+    absurd = make_trial(0, predicted_speedup=2.1, mse=0.41, speedup=12.5, doubt="no")
+    found = record_of(absurd, make_trial(1, predicted_speedup=1.9, speedup=1.8))
+    assert found.choice
+    assert found.choice.trial.number == 1
+    assert [point.standing.confirmed for point in found.front] == [None, True]
+    assert found.front[0].outcome.speedup == 2.1
+    better = make_trial(2, predicted_speedup=2.0, mse=0.3, speedup=12.5, doubt="no")
+    assert record_of(better, make_trial(3, predicted_speedup=1.9)).choice is None
+
+
 def test_what_was_measured_is_chosen_before_what_is_only_predicted(make_trial: MakeTrial) -> None:
     found = record_of(
         make_trial(0, predicted_speedup=3.0),

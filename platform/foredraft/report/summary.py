@@ -111,18 +111,17 @@ def _failure_sentences(ended: Sequence[Trial]) -> list[str]:
 
 def _policy_sentences(references: References) -> list[str]:
     """What reading under another context policy costs the target by itself."""
-    errors = {policy: errors.mse for policy, errors in references.target.policies.items()}
-    if len(errors) < 2:
-        return []
-    best = min(errors, key=lambda policy: errors[policy])
+    target = references.target
     costs = [
-        f"{policy} {percent(mse / errors[best] - 1)}"
-        for policy, mse in errors.items()
-        if policy != best
+        f"{policy} {percent(errors.mse / target.mse - 1)}"
+        for policy, errors in target.policies.items()
+        if policy != target.policy
     ]
+    if not costs:
+        return []
     return [
-        f"Read under {best}, the target errs least; another context policy by itself adds to its "
-        f"error: {', '.join(costs)}. Every other ratio compares models under the same policy."
+        f"Every error is held against the target's own, read under {target.policy}; another "
+        f"context policy by itself adds to that: {', '.join(costs)}."
     ]
 
 

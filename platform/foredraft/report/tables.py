@@ -220,7 +220,8 @@ def drafts_table(references: References) -> Table:
             f"target, {policy}" if several else "target",
             quantity(target.parameters),
             architecture_text(target),
-            *(number(own.mse, digits=4), number(own.mae, digits=4), number(1.0)),
+            *(number(own.mse, digits=4), number(own.mae, digits=4)),
+            number(own.mse / target.mse),
             number(1.0, digits=2, unit="×"),
             target.key[:12],
         )

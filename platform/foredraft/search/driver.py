@@ -295,7 +295,7 @@ def _search(
     searcher = OptunaSearcher(study, optuna_study)
     # The searcher has closed what a dead driver left: there may be more now than had begun.
     ended = [t for t in _record(study, optuna_study, begun.target).trials if t.state != "running"]
-    if study.warm_start and not ended:
+    if study.warm_start and not record.own(ended):
         console.print(warm.start(study, optuna_study, storage=storage))
     left = study.trials - len(record.own(ended))
     if left > 0:

@@ -44,6 +44,8 @@ class TargetAlone(Target):
 
     step_s: float | None = None
     """seconds of one step, at the study's batch"""
+    policy: str = "sliding"
+    """the study's reference policy, by its name"""
     policies: dict[str, Errors] = Field(default_factory=dict)
     """its errors under each context policy that was tried, by the policy's name"""
 
@@ -92,6 +94,7 @@ class References(Part):
         alone = TargetAlone(
             **{name: getattr(target, name) for name in Target.model_fields},
             step_s=judged[0][1].costs.step_s[-1] if judged else None,
+            policy=policy_in_words(study.reference),
             policies={
                 policy_in_words(policy_of(trial, study)): outcome.target
                 for trial, outcome in judged

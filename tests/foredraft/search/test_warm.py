@@ -91,7 +91,7 @@ def waiting(kept: optuna.Study) -> list[dict[str, Any]]:
     "changes",
     [
         {},
-        {"slack": 0.2},
+        {"stop_early": False},
         {"sampler": "random"},
         {"sampler": "nsgaii"},
         {"seed": 7},

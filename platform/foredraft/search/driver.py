@@ -187,10 +187,10 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
         raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
     if not _has_begun(study, directory):
         return
+    record.read(study, directory)  # refuses the trials of another version, before their study
     kept = directory / "study.yaml"
     # By way of a study, so that a field which it did not have yet is at its default.
     before = _resolved(validated(Study, read_mapping(kept, what="a study"), source=str(kept)))
-    record.read(study, directory)  # refuses the trials of another version
     now = _resolved(study)
     changed = sorted(n for n in now if now[n] != before[n] and n not in MAY_CHANGE)
     if changed:

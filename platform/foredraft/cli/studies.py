@@ -93,8 +93,11 @@ class Search(Common):
 
 def _choice(best: Result) -> Result:
     """What a study chose, for a terminal."""
+    from foredraft.search.choice import TARGET_ALONE
     from foredraft.search.trial import Measured
 
+    if best["choice"] == TARGET_ALONE:
+        return {"chosen": TARGET_ALONE, "why": best["why"]}
     told = best["metrics"]
     known = Measured.model_fields.keys() & told.keys()
     settings = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in best["settings"].items()}
@@ -261,7 +264,7 @@ class Forecast(ReadsData, Common):
         from foredraft import forecast
 
         with STDERR.status("forecasting") as status:
-            return forecast.write_forecast(
+            told = forecast.write_forecast(
                 self.recipe,
                 self.data,
                 out=self.out,
@@ -273,3 +276,11 @@ class Forecast(ReadsData, Common):
                 seed=self.seed or 0,
                 progress=lambda done, total: status.update(f"forecast {done} of {total}"),
             )
+        if told["alone"]:
+            STDERR.print(
+                f"the target forecast alone, as its study recommends: {told['alone']}",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
+        return told

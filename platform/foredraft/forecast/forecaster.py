@@ -14,7 +14,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from foredraft.forecast.context import Context, Reads, contexts_of
 from foredraft.judge import evaluate
 from foredraft.settings.config import Evaluation, Machine, Settings, validated
 from foredraft.settings.rules import Rule
-from speculation import Acceptance, Plan, Speculation, checkpoint, speculate
+from speculation import Acceptance, Plan, checkpoint, rollout, speculate
 from speculation.forecaster import Forecaster
 from speculation.network import Network
 
@@ -46,11 +46,24 @@ class _Place(Settings):
     path: Annotated[str, Field(min_length=1)]
 
 
+class _Alone(Settings):
+    """What a forecast needs of a best.json that recommends the target alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    choice: Literal["target alone"]
+    why: Annotated[str, Field(min_length=1)]
+    target: _Place
+    evaluation: Evaluation
+    reads: Reads
+
+
 class _Choice(Settings):
     """What a forecast needs of a best.json; the study keeps more there."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    choice: Literal["draft and target"] = "draft and target"
     target: _Place
     draft: _Place
     acceptance: Rule
@@ -76,16 +89,47 @@ def _is_whole(plan: Plan) -> bool:
     return sizes == {len(costs.batches)} != {0} and len(rows) == 1 and min(rows) >= 2
 
 
+class Together(NamedTuple):
+    """A draft beside its target, and by which rule."""
+
+    draft: Forecaster
+    acceptance: Acceptance
+    plan: Plan | None
+    """of a rule that adapts"""
+
+
+class _Run(NamedTuple):
+    """Forecasts of some contexts, and how they came about."""
+
+    forecast_BTC: Tensor
+    proposed: int
+    accepted: int
+    passes: int
+
+
 class Recipe(NamedTuple):
     """A choice of a study, ready to forecast."""
 
     target: Forecaster
-    draft: Forecaster
-    acceptance: Acceptance
     evaluation: Evaluation
-    plan: Plan | None
-    """of a rule that adapts"""
     reads: Reads
+    together: Together | None
+    """None where the target goes alone"""
+    why_alone: str | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether one forecast differs from the next."""
+        return self.together is not None and self.together.acceptance.needs == "samples"
+
+    @property
+    def at_once(self) -> int:
+        """Forecasts decoded together.
+
+        The lookahead of a rule that adapts is one for a batch, at the costs of the recipe's own.
+        """
+        adapts = self.together is not None and self.together.acceptance.adapt
+        return self.evaluation.batch if adapts else SAMPLES_AT_ONCE
 
 
 def write_forecast(
@@ -102,6 +146,8 @@ def write_forecast(
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Where the forecast is and how often the draft was accepted, after writing it to `out`.
+
+    A recipe that recommends the target alone is forecast by it, and `alone` says why.
 
     One row per time step and variate, in the units of the data: `time`, `variate`, `mean`, and
     `q10`, `q50`, `q90` where the rule samples. A variate that the recipe was found on is
@@ -135,7 +181,7 @@ def write_forecast(
     contexts = contexts_of(dataset, chosen.reads, source=source, at=at)
     train.use_threads(None)
     horizon = horizon or chosen.evaluation.horizon
-    wanted = samples if chosen.acceptance.needs == "samples" else 1
+    wanted = samples if chosen.draws else 1
     runs, values_KSHC = _forecasts(chosen, contexts, horizon, wanted, seed, progress)
     _write(out, _tidy(values_KSHC, contexts))
     proposed = sum(run.proposed for run in runs)
@@ -149,6 +195,7 @@ def write_forecast(
         "filled": sum(context.filled for context in contexts),
         "filled_rows": sum(context.filled_rows for context in contexts),
         "samples": wanted,
+        "alone": chosen.why_alone,
         "acceptance_rate": sum(run.accepted for run in runs) / proposed if proposed else 0.0,
         "target_passes": sum(run.passes for run in runs),
         "notes": [finding.told() for finding in oddities(dataset)],
@@ -184,11 +231,16 @@ def read_recipe(path: Path) -> Recipe:
     """
     choice = _read(path)
     device = train.device_of(Machine())
-    target, draft = (
-        evaluate.ready(_model(path, kind, place, choice.reads), choice.evaluation, device)
-        for kind, place in (("target", choice.target), ("draft", choice.draft))
-    )
-    return Recipe(target, draft, choice.acceptance, choice.evaluation, choice.plan, choice.reads)
+
+    def ready(kind: str, place: _Place) -> Forecaster:
+        model = _model(path, kind, place, choice.reads)
+        return evaluate.ready(model, choice.evaluation, device)
+
+    target = ready("target", choice.target)
+    if isinstance(choice, _Alone):
+        return Recipe(target, choice.evaluation, choice.reads, None, choice.why)
+    together = Together(ready("draft", choice.draft), choice.acceptance, choice.plan)
+    return Recipe(target, choice.evaluation, choice.reads, together)
 
 
 def reads_of(path: Path) -> Reads:
@@ -200,7 +252,7 @@ def reads_of(path: Path) -> Reads:
     return _read(path).reads
 
 
-def _read(path: Path) -> _Choice:
+def _read(path: Path) -> _Choice | _Alone:
     if not path.is_file():
         raise ConfigError(f"recipe {path} is no file: give the best.json of a study")
     try:
@@ -211,6 +263,8 @@ def _read(path: Path) -> _Choice:
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"recipe {path} is no mapping: give the best.json of a study")
+    if content.get("choice") == "target alone":
+        return validated(_Alone, content, source=f"recipe {path}")
     return validated(_Choice, content, source=f"recipe {path}")
 
 
@@ -239,7 +293,7 @@ def _forecasts(
     wanted: int,
     seed: int,
     progress: Progress,
-) -> tuple[list[Speculation], np.ndarray]:
+) -> tuple[list[_Run], np.ndarray]:
     """The runs, and the forecasts of each context [K, S, H, C] in the data's units."""
     target = recipe.target
     scaled, scalers = [], []
@@ -248,27 +302,15 @@ def _forecasts(
         scalers.append(scaler := _scaler(values_TC, context.variates, recipe.reads))
         scaled.append(((values_TC - scaler[0]) / scaler[1]).float())
     context_KTC = torch.stack(scaled)
-    # The lookahead of a rule that adapts is one for a batch, at the costs of the recipe's own.
-    at_once = recipe.evaluation.batch if recipe.acceptance.adapt else SAMPLES_AT_ONCE
     generator = torch.Generator(device=target.device).manual_seed(seed)
-    runs: list[Speculation] = []
+    runs: list[_Run] = []
     done = 0
     total = wanted * len(contexts)
     while done < total:
-        count = min(at_once, total - done)
+        count = min(recipe.at_once, total - done)
         index_B = torch.arange(done, done + count) // wanted
-        runs.append(
-            speculate(
-                target,
-                recipe.draft,
-                context_KTC[index_B].to(target.device),
-                horizon=horizon,
-                acceptance=recipe.acceptance,
-                policy=recipe.evaluation.policy,
-                plan=recipe.plan,
-                generator=generator,
-            )
-        )
+        context_BTC = context_KTC[index_B].to(target.device)
+        runs.append(_run(recipe, context_BTC, horizon=horizon, generator=generator))
         done += count
         progress(done, total)
     values_BHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
@@ -276,6 +318,26 @@ def _forecasts(
     values_KSHC = values_BHC.unflatten(0, (len(contexts), wanted))
     values_KSHC = values_KSHC * deviation_KC[:, None, None] + mean_KC[:, None, None]
     return runs, values_KSHC.float().numpy()
+
+
+def _run(recipe: Recipe, context_BTC: Tensor, *, horizon: int, generator: torch.Generator) -> _Run:
+    """The forecasts of some contexts, by draft and target or by the target alone."""
+    policy = recipe.evaluation.policy
+    if recipe.together is None:
+        forecast_BTC = rollout(recipe.target, context_BTC, horizon=horizon, policy=policy)
+        patches = -(-horizon // recipe.reads.patch)
+        return _Run(forecast_BTC, proposed=0, accepted=0, passes=patches)
+    told = speculate(
+        recipe.target,
+        recipe.together.draft,
+        context_BTC,
+        horizon=horizon,
+        acceptance=recipe.together.acceptance,
+        policy=policy,
+        plan=recipe.together.plan,
+        generator=generator,
+    )
+    return _Run(told.forecast_BTC, told.proposed, told.accepted, told.passes)
 
 
 def _scaler(values_TC: Tensor, variates: tuple[str, ...], reads: Reads) -> tuple[Tensor, Tensor]:

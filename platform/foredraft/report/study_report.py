@@ -86,7 +86,10 @@ def tiles(summary: Summary) -> list[Tile]:
     done = Tile("Trials complete", str(states.get("complete", 0)), counts)
     drafts = Tile("Drafts trained", str(summary.num_drafts), "distinct architectures and recipes")
     if best is None:
-        return [Tile("Speedup within budget", "–", "no trial so far"), done, drafts]
+        note = (
+            "target alone recommended: no gain established" if summary.alone else "no trial so far"
+        )
+        return [Tile("Speedup within budget", "–", note), done, drafts]
     interval = tables.interval_text(best.low, best.high, pairs=best.pairs)
     note = interval if best.measured else "predicted, not measured yet"
     length = f"{number(summary.accept_length, digits=2)} patches a round"

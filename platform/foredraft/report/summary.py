@@ -17,9 +17,11 @@ from foredraft.search.trial import Trial
 
 
 class Summary(NamedTuple):
-    """The study in a few numbers and sentences; `best` is None where no trial kept the budget."""
+    """The study in a few numbers and sentences; `best` is None where no trial is recommended."""
 
     best: Dot | None
+    alone: bool
+    """whether the target alone is recommended"""
     accept_length: float | None
     budget: float
     states: dict[str, int]
@@ -37,13 +39,14 @@ def summary_info(study: Record) -> Summary:
     keys = {trial.outcome.draft.key for trial in ended if trial.outcome}
     return Summary(
         best=best,
+        alone=study.why_alone is not None,
         accept_length=choice.outcome.metrics.accept_length if choice else None,
         budget=study.study.budget,
         states=dict(Counter(trial.state for trial in ended)),
         feasible=len([dot for dot in dots if dot.feasible]),
         num_drafts=len(keys),
         reading=tuple(
-            _best_sentences(dots, best)
+            _best_sentences(dots, best, why_alone=study.why_alone)
             + _doubt_sentences(study)
             + (_naive_sentences(references.target) if references else [])
             + _failure_sentences(ended)
@@ -53,12 +56,11 @@ def summary_info(study: Record) -> Summary:
     )
 
 
-def _best_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
-    if not dots:
+def _best_sentences(dots: Sequence[Dot], best: Dot | None, *, why_alone: str | None) -> list[str]:
+    if why_alone:
+        return [f"The target alone is recommended: {why_alone}."]
+    if best is None:
         return ["No trial has been completed yet."]
-    if best is None or (best.measured or best.predicted) <= 1:
-        slow = "No trial was faster than the target alone within the accuracy budget."
-        return [slow] + ([] if best else [f"None of {len(dots)} kept the budget at all."])
     error = f"{number(best.mse_ratio)} times its error"
     tail = f"at {error}, with {percent(best.acceptance)} of the drafted patches accepted."
     if best.measured is None:
@@ -67,10 +69,6 @@ def _best_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
     sentences = [
         f"Trial {best.number} forecasts {best.measured:.2f}× as fast as the target alone, {tail}"
     ]
-    if best.low is not None and best.low <= 1:
-        sentences.append(
-            f"Its 95 % interval reaches down to {best.low:.2f}×, so that gain is not established."
-        )
     off = [abs(p.predicted / p.measured - 1) for p in dots if p.measured]
     sentences.append(
         f"Over {plural(len(off), 'measured trial')} the prediction was off by "
@@ -85,7 +83,7 @@ def _doubt_sentences(study: Record) -> list[str]:
         f"Trial {point.trial.number} cannot be chosen, as what was measured of it is not "
         f"believed: {told.doubt}."
         for point in study.front
-        if (told := point.outcome.told) and told.doubt
+        if (told := point.outcome.measured) and told.doubt
     ]
 
 

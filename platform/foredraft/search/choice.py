@@ -1,10 +1,11 @@
-"""Which point of a front a study recommends: plain arithmetic on what was measured.
+"""Which point of a front a study recommends, or the target alone: plain arithmetic.
 
     index = favourite([Candidate(speedup=1.5, low=1.4, high=1.6, mse_ratio=1.002)])
 
 The fastest of several measured points is the luckiest of them too: its interval holds the truth
 less often than it says. So points whose intervals overlap are taken as equally fast, accuracy
-decides among them, and the chosen one is timed once more (`foredraft.search.confirm`).
+decides among them, and the chosen one is timed once more (`foredraft.search.confirm`). Where that
+does not establish a gain the study recommends the target alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ WORDS = (
 """The rule, as a report and best.json name it."""
 
 
+TARGET_ALONE = "target alone"
+"""What best.json says of a study in which nothing is faster."""
+TOGETHER = "draft and target"
+
+
 class Candidate(NamedTuple):
     """A point that may be chosen."""
 
@@ -28,19 +34,37 @@ class Candidate(NamedTuple):
     high: float | None
     mse_ratio: float
 
+    @property
+    def least(self) -> float:
+        """The low end."""
+        return self.speedup if self.low is None else self.low
+
+    @property
+    def most(self) -> float:
+        """The high end."""
+        return self.speedup if self.high is None else self.high
+
 
 def favourite(candidates: Sequence[Candidate]) -> int | None:
     """The index of the most accurate among those whose intervals overlap the fastest's.
 
-    Of equally accurate ones the faster; None without candidates.
+    Of equally accurate ones the faster; None without candidates. Where some are established to be
+    faster than the target alone, one that is not is no rival, however accurate.
     """
     if not candidates:
         return None
-    fastest = max(candidates, key=lambda one: one.speedup)
-    least = fastest.speedup if fastest.low is None else fastest.low
-    near = [
-        index
-        for index, one in enumerate(candidates)
-        if (one.speedup if one.high is None else one.high) >= least
-    ]
+    faster = [index for index, one in enumerate(candidates) if is_faster(one.speedup, one.low)]
+    rivals = faster or range(len(candidates))
+    fastest = max((candidates[index] for index in rivals), key=lambda one: one.speedup)
+    near = [index for index in rivals if candidates[index].most >= fastest.least]
     return min(near, key=lambda index: (candidates[index].mse_ratio, -candidates[index].speedup))
+
+
+def is_faster(speedup: float, low: float | None) -> bool:
+    """Whether a gain is established: the low end of the interval is above 1.
+
+    The median alone would not do: of a draft that gains nothing it is above 1 half of the time,
+    while speculation costs accuracy and a second model whatever it gains. Where there are too few
+    pairs for an interval, or nothing was measured yet, the speedup is all there is.
+    """
+    return (speedup if low is None else low) > 1.0

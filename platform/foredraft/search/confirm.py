@@ -57,13 +57,14 @@ def confirm(record: Record, *, storage: Path, target: Path, console: Console) ->
 
 def _chosen_afresh(record: Record, *, storage: Path, target: Path, console: Console) -> Record:
     """The record with its choice timed once more, where it has one."""
-    point = record.choice
+    point = record.favourite
     if point is None:
         return record
     fresh = _timings(point, record, storage=storage, target=target)
     outcome = point.outcome.model_copy(update={"fresh": fresh})
     again = _with_doubt(next(iter(fresh.values())))
-    console.print(f"trial {point.trial.number} is chosen; timed once more: {again}", soft_wrap=True)
+    sentence = f"trial {point.trial.number} is the best of them; timed once more: {again}"
+    console.print(sentence, soft_wrap=True)
     return replace(
         record,
         trials=tuple(

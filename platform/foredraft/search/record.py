@@ -118,7 +118,26 @@ class Record:
 
     @property
     def choice(self) -> Point | None:
-        """The point within the accuracy budget that the study recommends (`search.choice`).
+        """The favourite, where it is established to be faster than the target alone; else None."""
+        point = self.favourite
+        return None if point is None or _why_not(point) else point
+
+    @property
+    def why_alone(self) -> str | None:
+        """Why the study recommends the target alone; None where it does not, or cannot tell yet."""
+        point = self.favourite
+        if point is not None:
+            return _why_not(point)
+        if not self.complete:
+            return None
+        if any(one.standing.feasible for one in self.front):
+            return "no measurement of a trial within the accuracy budget can be believed"
+        kept = f"kept the accuracy budget (mse ratio {self.study.budget:g})"
+        return f"none of {len(self.complete)} complete trials {kept}"
+
+    @property
+    def favourite(self) -> Point | None:
+        """The best point within the accuracy budget (`search.choice`), even if that gains nothing.
 
         What was measured outranks what was only predicted, and what is doubted is not
         chosen. It stays the same when it is timed once more.
@@ -250,6 +269,20 @@ def _best(goals: dict[int, pareto.Goals]) -> list[int]:
 
 def _is_believed(outcome: Outcome) -> bool:
     return outcome.measured is not None and not outcome.measured.doubt
+
+
+def _why_not(point: Point) -> str | None:
+    """Why a favourite is not worth its draft, in words; None where it is."""
+    told, best = point.outcome.told, f"the best of the front, trial {point.trial.number},"
+    if told is None:
+        speedup = point.outcome.speedup
+        slow = not choice.is_faster(speedup, None)
+        return f"{best} is predicted at {speedup:.2f}x the target's speed" if slow else None
+    if told.doubt:
+        return f"{best} was timed once more, which is not believed: {told.doubt}"
+    if choice.is_faster(told.speedup, told.speedup_low):
+        return None
+    return f"{best} is measured at {told.in_words()} the target's speed: no gain is established"
 
 
 def _candidate(outcome: Outcome) -> choice.Candidate:

@@ -17,7 +17,7 @@ from foredraft.search import choice
 from foredraft.search.confirm import evaluation_of
 from foredraft.search.record import KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
 from foredraft.search.references import Judged, Naive, Target, one_per_draft_and_policy
-from foredraft.search.trial import Measured, Scalar, Sizes
+from foredraft.search.trial import Errors, Measured, Scalar, Sizes
 from foredraft.settings.study import Study
 
 WORDS = {
@@ -53,6 +53,8 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
         (directory / name).unlink(missing_ok=True)
         if point:
             write_json(directory / name, _recipe(point, rule, record, directory, target))
+    if record.why_alone:
+        write_json(directory / "best.json", _alone(record, directory, target))
     write_references(record, directory)
     _write_curves(record, directory, target)
 
@@ -103,24 +105,48 @@ def _recipe(
     point: Point, rule: str, record: Record, directory: Path, target: bank.Model
 ) -> dict[str, Any]:
     """A point of the front, with all that is needed to forecast by it."""
-    study, naive = record.study, record.target.naive if record.target else None
     recipe = _point(point)
     path = directory.parents[1] / "drafts" / point.outcome.draft.key
     recipe["draft"]["path"] = os.path.relpath(path, directory)
     return {
+        "choice": choice.TOGETHER,
         **recipe,
         "rule": rule,
+        "evaluation": evaluation_of(point.trial, record.study).model_dump(mode="json"),
+        "plan": point.outcome.model_dump(mode="json", include={"plan"})["plan"],
+        **_surroundings(record, point.outcome.target, directory, target),
+    }
+
+
+def _alone(record: Record, directory: Path, target: bank.Model) -> dict[str, Any]:
+    """The recipe of a study in which nothing is faster: the target alone, and why."""
+    alone, favourite = record.target, record.favourite
+    errors = Errors(mse=alone.mse, mae=alone.mae) if alone else None
+    return {
+        "choice": choice.TARGET_ALONE,
+        "why": record.why_alone,
+        "favourite": _point(favourite) if favourite else None,
+        "rule": choice.WORDS,
+        "evaluation": record.study.referred_to.model_dump(mode="json"),
+        **_surroundings(record, errors, directory, target),
+    }
+
+
+def _surroundings(
+    record: Record, errors: Errors | None, directory: Path, target: bank.Model
+) -> dict[str, Any]:
+    """What every recipe says of the target and of the data that it reads."""
+    naive = record.target.naive if record.target else None
+    return {
         "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
-        "evaluation": evaluation_of(point.trial, study).model_dump(mode="json"),
         "references": {
-            "target": point.outcome.target.model_dump(),
+            "target": errors.model_dump() if errors else None,
             "seasonal_naive": naive.model_dump() if naive else None,
         },
-        "plan": point.outcome.model_dump(mode="json", include={"plan"})["plan"],
         "reads": {
             "patch": target.config.patch,
             "context": target.config.context,
-            **_scaler(study),
+            **_scaler(record.study),
         },
     }
 

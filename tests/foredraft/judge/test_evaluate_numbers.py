@@ -429,7 +429,8 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
     told = json.loads((directory / "references.json").read_text())["target"]
     target = Engine(checkpoint.load(tmp_path / "targets" / told["key"]))
     draft = Engine(checkpoint.load(tmp_path / "drafts" / row["draft_key"]))
-    rule = rule_from(json.loads((directory / "best.json").read_text())["acceptance"])
+    (point,) = json.loads((directory / "front.json").read_text())
+    rule = rule_from(point["acceptance"])
     for split, count, prefix in [("validation", 7, ""), ("test", 6, "test_")]:
         windows = by_hand(split, horizon=60, count=count)
         run = speculate(target, draft, windows.context_WTC, horizon=60, acceptance=rule)

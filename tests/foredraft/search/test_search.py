@@ -13,7 +13,6 @@ import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foredraft import bank, data, files, report
-from foredraft.cli.studies import Search
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
 from foredraft.forecast.forecaster import write_forecast
@@ -55,16 +54,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path
     return storage
 
 
-def test_the_choice_is_told_in_a_few_lines(
-    storage: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    best = json.loads((storage / "studies" / "tiny" / "best.json").read_text())
-    Search(study=Path("tiny.yaml")).show({"study": "here", "report": "page", "best": best})
-    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert told["chosen"] == f"trial {best['number']}"
-    assert f"{best['metrics']['speedup']:.2f}x" in told["speedup"]
-    assert f"lookahead {best['settings']['lookahead']}" in told["settings"]
-    assert len(told) < 12
+def test_the_best_of_the_front_is_timed_once_more_and_no_other(storage: Path) -> None:
+    front = json.loads((storage / "studies" / "tiny" / "front.json").read_text())
+    assert all(set(point["measured"]) == {"cpu"} for point in front)
+    believed = [point for point in front if not point["measured"]["cpu"]["doubt"]]
+    assert sum(bool(point["fresh"]) for point in front) == bool(believed)
 
 
 def test_every_trial_has_its_row_and_every_figure_its_column(storage: Path) -> None:
@@ -138,11 +132,18 @@ def test_the_choice_forecasts_a_new_series(storage: Path, tmp_path: Path) -> Non
 
 
 def recipe(storage: Path, name: str, **changes: object) -> Path:
-    """The choice of the tiny study with changes, beside it."""
-    best = storage / "studies" / "tiny" / "best.json"
-    path = best.with_name(name)
-    path.write_text(json.dumps(json.loads(best.read_text()) | changes))
-    return path
+    """A pair of the tiny study with changes, whether or not it gains anything."""
+    folder = storage / "studies" / "tiny"
+    point = json.loads((folder / "front.json").read_text())[0]
+    pair = {
+        "choice": "draft and target",
+        "draft": {"path": f"../../drafts/{point['draft']['draft_key']}"},
+        "acceptance": point["acceptance"],
+        "plan": None,
+    }
+    best = json.loads((folder / "best.json").read_text())
+    (folder / name).write_text(json.dumps(best | pair | changes))
+    return folder / name
 
 
 def series(path: Path, *, freq: str = "h", factor: float = 1.0, name: str = "HUFL") -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,21 +45,11 @@ def _settings(study: Study) -> Iterator[dict[str, Any]]:
         yield at(dimensions, dict(zip(dimensions, point, strict=True)))
 
 
-def at(
-    dimensions: Mapping[str, Dimension],
-    shares: Mapping[str, float],
-    *,
-    fixed: Mapping[str, Any] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """Settings so far along each dimension, from 0 up to 1, of those that exist beside the others.
-
-    What is fixed has its value.
-    """
+def at(dimensions: Mapping[str, Dimension], shares: Mapping[str, float]) -> dict[str, Any]:
+    """Settings so far along each dimension, from 0 up to 1, of those that exist beside the rest."""
     settings: dict[str, Any] = {}
     for name, dimension in dimensions.items():
-        if name in fixed:
-            settings[name] = fixed[name]
-        elif dimension.is_active(settings):
+        if dimension.is_active(settings):
             settings[name] = _value(dimension, shares[name])
     return settings
 

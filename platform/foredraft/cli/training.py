@@ -56,7 +56,7 @@ class TrainDraft(ReadsData, Common):
             --data eia930 ETTh1 ETTh1 --set stages.0.variates=7
         foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain distill \\
             --data eia930:3,electricity:1 ETTh1 --patches-out 7
-        foredraft train draft --target 0fb0 --depth 0.25 --width 1 --stages scratch --data ETTh1
+        foredraft train draft --target 0fb0 --depth 0.5 --width 1 --stages scratch --data ETTh1
     """
 
     target: str

@@ -35,7 +35,7 @@ from speculation.forecaster import Forecaster
 
 WINDOWS_AT_ONCE = 16
 """Windows whose rounds are played in one batch: what they remember is held for each course."""
-LIKELY = 0.02
+LIKELY = 0.15
 """A round is played that some probe reaches with this probability."""
 REMEMBERED = 62
 """Patches by which two courses are told alike: as many bits as an integer has."""

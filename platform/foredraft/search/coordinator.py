@@ -79,7 +79,7 @@ class Coordinator(tune.Trainable):
         training = study.draft_training(job.architecture, self.settings, path=job.target)
         evaluation, rule = study.judged_on(self.settings), study.rule(self.settings)
         path = self._obtain(training)
-        baseline, told = self._baseline(evaluation)
+        baseline, known = self._baseline(evaluation)
         prepared: judging.Prepared = self._once(
             f"prepared {path.name} {rule.emits_draft} {provenance.digest(evaluation)}",
             judging.prepare,
@@ -99,13 +99,13 @@ class Coordinator(tune.Trainable):
                 errors=Errors(**prepared.accuracy._asdict()),
                 speedup=prepared.speedup_alone,
             ),
-            target=Errors(**told.alone._asdict()),
-            reference=Errors(**told.reference._asdict()),
+            target=Errors(**known.alone._asdict()),
+            reference=Errors(**known.reference._asdict()),
             rule=rule,
             metrics=judged.metrics,
             costs=prepared.costs,
             plan=judged.plan,
-            prediction=stopping.told(judged.prediction, self.residuals),
+            prediction=stopping.prediction_of(judged.prediction, self.residuals),
             stopped=judged.stopped,
             judging_s=judged.seconds,
         )

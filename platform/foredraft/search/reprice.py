@@ -3,7 +3,7 @@
     record = read(study, directory)
     costs = measured_here(record, storage=Path("runs"), device=torch.device("cpu"))
     here = repriced(record, costs)
-    here.front, choice_of(here)
+    here.front, here.choice
 
 What a rule accepts does not depend on the device; what a pass costs does. So acceptance and errors
 stand as they were counted, and the predicted speedup is told anew from them and the costs of the
@@ -105,21 +105,6 @@ def _repriced(
 def _target(record: Record) -> Target:
     assert record.target, "a record without a target has no decoded trial"
     return record.target
-
-
-def choice_of(record: Record) -> Point | None:
-    """The point of the front within the budget that is predicted the fastest.
-
-    Of equals the most accurate; None where none is faster than the target alone.
-    """
-    within = [p for p in record.front if p.standing.feasible]
-    faster = [p for p in within if p.outcome.metrics.predicted_speedup > 1]
-    return max(faster, key=_rank, default=None)
-
-
-def _rank(point: Point) -> tuple[float, float]:
-    metrics = point.outcome.metrics
-    return metrics.predicted_speedup, -(metrics.mse or 0.0)
 
 
 # Costs of a device
@@ -233,7 +218,7 @@ def _other_work(calibration: Calibration, pair: Pair, record: Record) -> str | N
 def comparison(record: Record, costs: Costs) -> dict[str, Any]:
     """Front and choice on the device of the costs beside those of the search, JSON-able."""
     here = repriced(record, costs)
-    choice, before = choice_of(here), record.choice
+    choice, before = here.choice, record.choice
     fronts = [{p.trial.number for p in one.front} for one in (here, record)]
     points = {point.trial.number: point for point in here.complete}
     numbers = sorted(

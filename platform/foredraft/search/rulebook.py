@@ -17,7 +17,7 @@ from speculation import Acceptance
 
 PROBES = 128
 """Rules by which it is told what rounds of a draft are likely at all."""
-TRIED = 64 * PROBES
+POINTS = 64 * PROBES
 """Points of the space that are looked at before fewer rules have to do."""
 
 
@@ -41,7 +41,7 @@ def _settings(study: Study) -> Iterator[dict[str, Any]]:
     """Settings at the points of a Sobol sequence, which leaves no part of the space out."""
     dimensions = study.dimensions
     engine = torch.quasirandom.SobolEngine(len(dimensions), scramble=True, seed=study.seed)
-    for point in engine.draw(TRIED, dtype=torch.float64).tolist():
+    for point in engine.draw(POINTS, dtype=torch.float64).tolist():
         yield at(dimensions, dict(zip(dimensions, point, strict=True)))
 
 

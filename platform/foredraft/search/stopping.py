@@ -72,7 +72,7 @@ class Slack(NamedTuple):
     mse_ratio: float
 
 
-def told(metrics: Metrics, residuals: Residuals) -> Prediction:
+def prediction_of(metrics: Metrics, residuals: Residuals) -> Prediction:
     """The closed form's metrics as a prediction, with its usual errors."""
     return Prediction(
         acceptance_rate=metrics.acceptance_rate,

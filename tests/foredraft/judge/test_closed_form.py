@@ -14,7 +14,7 @@ import torch
 
 from foredraft.judge import closed_form, courses, evaluate
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, ContextPolicy, Gaussian, Lossless, Tolerance, cost
+from speculation import Acceptance, ContextPolicy, Gaussian, Lossless, Tolerance
 from timer_xl import Engine, TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=2)
@@ -153,22 +153,3 @@ def test_a_rule_that_accepts_everything_takes_as_few_rounds_as_can_be(
     expected = Judged(windows, ContextPolicy(), [rule]).expected(rule)
     assert float(expected.acceptance_rate_Q) == 1
     assert float(expected.accept_length_Q) == PATCHES / 2  # five patches, then the last
-
-
-@pytest.mark.parametrize("adapt", [False, True])
-def test_speedups_are_those_that_decoded_pass_rates_would_be_given(
-    windows: evaluate.EvaluationWindows, adapt: bool
-) -> None:
-    rules = [Tolerance(mse_tol=tol, lookahead=k, adapt=adapt) for tol in (0.0, 1e9) for k in (2, 4)]
-    judged = Judged(windows, ContextPolicy("cached"), rules)
-    expected = judged.expected(*rules)
-    verify = tuple(1 + 0.1 * k for k in range(5))
-    draft = tuple(0.2 * k for k in range(5))
-    costs = cost.PassCosts((1,), (1.0,), (verify,), (draft,), (0.5,), (0.7,))
-    speedups = expected.speedups(costs, rules, evaluation=judged.evaluation, patch=8)
-    for rule, rates, speedup in zip(rules, expected.pass_rates_QK, speedups, strict=True):
-        row = evaluate.PairRow(0, 1, [], rates[: rule.lookahead].tolist(), 0, 0, 0, 0)
-        told = evaluate.predict(row, costs, rule=rule, evaluation=judged.evaluation, patch=8)
-        assert float(speedup) == pytest.approx(told)
-    assert float(speedups[-1]) > 1.5
-    assert float(speedups[0]) == 1.0 if adapt else float(speedups[0]) < 1.0

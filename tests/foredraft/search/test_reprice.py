@@ -158,7 +158,7 @@ def test_a_point_that_was_beaten_may_be_on_the_front_of_another_device(searched:
     assert numbers(searched.front) == [0, 1]
     cheap_to_cache = reprice.repriced(searched, laptop(small=0.5, large=0.5, cached=0.01))
     assert numbers(cheap_to_cache.front) == [1, 3]
-    choice = reprice.choice_of(cheap_to_cache)
+    choice = cheap_to_cache.choice
     assert choice
     assert choice.trial.number == 3
 
@@ -166,14 +166,14 @@ def test_a_point_that_was_beaten_may_be_on_the_front_of_another_device(searched:
 def test_a_choice_that_is_not_faster_than_the_target_alone_is_none(searched: Record) -> None:
     slow = reprice.repriced(searched, laptop(small=9.0, large=9.0, cached=9.0))
     assert slow.front
-    assert reprice.choice_of(slow) is None
+    assert slow.choice is None
 
 
 def test_a_choice_keeps_the_accuracy_budget(make_trial: MakeTrial, searched: Record) -> None:
     wrong = _trial(make_trial, 0, "small", mse_ratio=1.5)
     right = _trial(make_trial, 1, "large")
     record = Record(searched.study, (wrong, right), searched.target)
-    choice = reprice.choice_of(reprice.repriced(record, laptop(small=0.01, large=0.5)))
+    choice = reprice.repriced(record, laptop(small=0.01, large=0.5)).choice
     assert choice
     assert choice.trial.number == 1
 

@@ -14,7 +14,7 @@ import pytest
 
 from foredraft.judge.evaluate import PairRow
 from foredraft.search.judging import metrics_of
-from foredraft.search.stopping import TRIED, Residuals, Slack, told, why_stop
+from foredraft.search.stopping import TRIED, Residuals, Slack, prediction_of, why_stop
 from foredraft.search.trial import Metrics, Trial
 from foredraft.settings.study import Study
 
@@ -105,10 +105,10 @@ def test_the_slack_is_twice_the_worst_that_the_decoded_trials_have_shown(
 def test_a_prediction_tells_what_most_of_those_before_it_stayed_within(
     make_trial: Callable[..., Trial],
 ) -> None:
-    first = told(expected(0.5, 1.2, 1.0), Residuals.of([]))
+    first = prediction_of(expected(0.5, 1.2, 1.0), Residuals.of([]))
     assert first.acceptance_error is None
     trials = [decoded(make_trial, 0.01)] * 19 + [decoded(make_trial, 0.5)]
-    later = told(expected(0.5, 1.2, 1.0), Residuals.of(trials))
+    later = prediction_of(expected(0.5, 1.2, 1.0), Residuals.of(trials))
     assert later.acceptance_error == pytest.approx(0.01)
     assert later.speedup_error == pytest.approx(0.01)
     assert later.mse_ratio_error == pytest.approx(0.01)

@@ -109,5 +109,6 @@ def test_a_study_runs_from_an_empty_directory_and_leaves_its_report_there(
     report = empty / "runs" / "studies" / "smoke" / "report.html"
     assert (empty / result["report"]).samefile(report)
     assert "<html" in report.read_text()
-    assert result["best"]["metrics"]["speedup"] > 0
+    # Where nothing is established to be faster, which so short a study cannot, that is the answer.
+    assert result["best"]["choice"] in ("target alone", "draft and target")
     assert [path.name for path in empty.iterdir()] == ["runs"]

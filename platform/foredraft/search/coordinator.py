@@ -10,11 +10,10 @@ from typing import Any
 
 from ray import tune
 
-from foredraft.search import stopping
 from foredraft.search.machines import HEAD
 from foredraft.search.record import TRIAL, settings_of
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Draft, Errors, Outcome, Sizes, Trial
+from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
 
 # Tune refuses a trial that asks for no resource at all.
@@ -40,7 +39,7 @@ class Coordinator(tune.Trainable):
         started = time.perf_counter()
         outcome, error = None, None
         try:
-            outcome = self._judge()
+            outcome = self.workshop.outcome(self.settings, self.front, self.residuals)
         except Exception as failure:
             error = _last_line(failure)
         trial = Trial(
@@ -54,34 +53,6 @@ class Coordinator(tune.Trainable):
         metrics = outcome.metrics.model_dump(exclude_none=True) if outcome else {}
         objectives = {n: metrics[n] for n in self.job.study.objectives if n in metrics}
         return {**objectives, TRIAL: trial.model_dump_json(), "done": True}
-
-    def _judge(self) -> Outcome:
-        study, shop = self.job.study, self.workshop
-        evaluation, rule = study.judged_on(self.settings), study.rule(self.settings)
-        training = shop.training(self.settings)
-        path = shop.draft(training)
-        baseline = shop.baseline(evaluation)
-        prepared = shop.prepared(path, evaluation, emits_draft=rule.emits_draft)
-        slack = self.residuals.slack
-        judged = shop.judged(path, evaluation, rule, prepared, best=self.front, slack=slack)
-        return Outcome(
-            draft=Draft(
-                key=path.name,
-                architecture=Sizes.of(training.model),
-                parameters=training.model.num_parameters,
-                errors=Errors(**prepared.accuracy._asdict()),
-                speedup=prepared.speedup_alone,
-            ),
-            target=Errors(**baseline.alone._asdict()),
-            reference=Errors(**baseline.reference._asdict()),
-            rule=rule,
-            metrics=judged.metrics,
-            costs=prepared.costs,
-            plan=judged.plan,
-            prediction=stopping.prediction_of(judged.prediction, self.residuals),
-            stopped=judged.stopped,
-            judging_s=judged.seconds,
-        )
 
 
 def _last_line(error: Exception) -> str:

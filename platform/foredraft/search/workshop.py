@@ -1,7 +1,7 @@
 """What trials, and the search itself, have made for them: drafts, baselines, pairs, whole fronts.
 
     shop = Workshop(job)
-    path = shop.draft(shop.training({"scale": 0.7}))
+    outcome = shop.outcome({"scale": 0.7, "sigma": 0.3}, best, residuals)
     inner = shop.inner({"scale": 0.7})
 
 Each thing is made once in a study, by a task of its own with what it needs of a machine, whoever
@@ -18,9 +18,10 @@ import ray
 
 from foredraft import bank, provenance
 from foredraft.bank import housekeeping
-from foredraft.search import enumeration, front, judging, rulebook
+from foredraft.search import enumeration, front, judging, rulebook, stopping
 from foredraft.search.machines import needs
-from foredraft.search.stopping import Slack
+from foredraft.search.stopping import Residuals, Slack
+from foredraft.search.trial import Draft, Errors, Outcome, Sizes
 from foredraft.settings.config import Evaluation, Training
 from foredraft.settings.rules import Rule
 from foredraft.settings.study import Study
@@ -83,24 +84,40 @@ class Workshop:
         )
         return prepared
 
-    def judged(
-        self,
-        path: Path,
-        evaluation: Evaluation,
-        rule: Rule,
-        prepared: judging.Prepared,
-        *,
-        best: Sequence[front.Goals],
-        slack: Slack | None,
-    ) -> judging.Assessment:
-        """What a rule makes of a pair (`judging.judge`)."""
-        reference, _ = self._baseline(evaluation)
-        judged: judging.Assessment = self._once(
-            f"judged {path.name} {provenance.digest([evaluation, rule])}",
-            judging.judge,
-            *(self.job.study, evaluation, path, rule, reference, prepared, best, slack),
+    def outcome(
+        self, settings: dict[str, Any], best: Sequence[front.Goals], residuals: Residuals
+    ) -> Outcome:
+        """What a trial comes to.
+
+        Args:
+            settings: the trial's.
+            best: the goals of the front when the trial began.
+            residuals: how wrong the closed form was so far.
+        """
+        study = self.job.study
+        evaluation, rule = study.judged_on(settings), study.rule(settings)
+        training = self.training(settings)
+        path, baseline = self.draft(training), self.baseline(evaluation)
+        prepared = self.prepared(path, evaluation, emits_draft=rule.emits_draft)
+        judged = self._judged(path, evaluation, rule, prepared, best=best, slack=residuals.slack)
+        return Outcome(
+            draft=Draft(
+                key=path.name,
+                architecture=Sizes.of(training.model),
+                parameters=training.model.num_parameters,
+                errors=Errors(**prepared.accuracy._asdict()),
+                speedup=prepared.speedup_alone,
+            ),
+            target=Errors(**baseline.alone._asdict()),
+            reference=Errors(**baseline.reference._asdict()),
+            rule=rule,
+            metrics=judged.metrics,
+            costs=prepared.costs,
+            plan=judged.plan,
+            prediction=stopping.prediction_of(judged.prediction, residuals),
+            stopped=judged.stopped,
+            judging_s=judged.seconds,
         )
-        return judged
 
     def inner(self, settings: Mapping[str, Any]) -> enumeration.Inner:
         """All rules of one draft under one context policy, in closed form.
@@ -121,6 +138,25 @@ class Workshop:
             self.job.architecture.patch,
         )
         return inner
+
+    def _judged(
+        self,
+        path: Path,
+        evaluation: Evaluation,
+        rule: Rule,
+        prepared: judging.Prepared,
+        *,
+        best: Sequence[front.Goals],
+        slack: Slack | None,
+    ) -> judging.Assessment:
+        """What a rule makes of a pair."""
+        reference, _ = self._baseline(evaluation)
+        judged: judging.Assessment = self._once(
+            f"judged {path.name} {provenance.digest([evaluation, rule])}",
+            judging.judge,
+            *(self.job.study, evaluation, path, rule, reference, prepared, best, slack),
+        )
+        return judged
 
     def _baseline(self, evaluation: Evaluation) -> tuple[Any, judging.Baseline]:
         """The baseline of a context policy: in Ray's object store, and here."""

@@ -3,10 +3,10 @@
     forecast_BTC = rollout(target, context_BTC, horizon=720)
     speculation = speculate(target, draft, context_BTC, horizon=720, acceptance=rule)
 
-Both run under either context policy. The draft writes its proposals past the end of the
-history, the target predicts after every prefix of them in a single pass, and the history keeps
-what was accepted and the patch after it. Samples advance unequally; those that are done leave the
-batch. A round waits for the device once: to learn how many patches were accepted.
+Both run under every context policy that their models know. The draft writes its proposals past the
+end of the history, the target predicts after every prefix of them in a single pass, and the history
+keeps what was accepted and the patch after it. Samples advance unequally; those that are done leave
+the batch. A round waits for the device once: to learn how many patches were accepted.
 
 Shapes: B batch, T time steps, C variates, N patches, P patch length, K proposed patches,
 M = K + 1 predictions of the target.
@@ -228,18 +228,17 @@ class Pair:
         self.target, self.draft = target, draft
         self.patches, self.acceptance, self.generator = patches, acceptance, generator
         self.policy = policy or ContextPolicy()
-        cached = self.policy.kind == "cached"
         room = patches + acceptance.lookahead
         self.history = History(
             _precise(context_BTC, target, draft),
             patch=target.config.patch,
             room=room,
-            keep_proposals=cached and not acceptance.emits_draft,
+            keep_proposals=self.policy.keeps and not acceptance.emits_draft,
         )
         self.judging = target.open(self.history, self.policy, room=room)
         self.drafting = draft.open(self.history, self.policy, room=room)
         # A one-pass draft proposes in the units of one window, the target judges each in its own.
-        same_units = cached or draft.config.patches_out == 1
+        same_units = self.policy.keeps or draft.config.patches_out == 1
         same_units = same_units and target.config.units == draft.config.units
         self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
 

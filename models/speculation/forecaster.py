@@ -78,6 +78,10 @@ class Architecture(Protocol):
         """In what it reads and answers, by name: two models of one name have the same units."""
 
     @property
+    def policies(self) -> tuple[str, ...]:
+        """The context policies that it reads under, by kind; the first is the family's own."""
+
+    @property
     def num_parameters(self) -> int:
         """Trainable parameters, by arithmetic alone; they are all that its weights file holds."""
 
@@ -113,6 +117,19 @@ def check_factors(**factors: float | None) -> None:
     for name, factor in factors.items():
         if factor is not None and not 0 < factor <= 1:
             raise InvalidInput(f"{name} is {factor}: it must be above 0 and at most 1")
+
+
+def check_policy(architecture: Architecture, policy: ContextPolicy) -> None:
+    """Nothing, where models of that architecture read under that policy.
+
+    Raises:
+        InvalidInput: names the policy, the family and the policies that would do.
+    """
+    if policy.kind not in architecture.policies:
+        raise InvalidInput(
+            f"context policy is {policy.kind!r}: the family {architecture.family} does not read "
+            f"so; one of {', '.join(architecture.policies)} would do"
+        )
 
 
 class Forecaster(Protocol):

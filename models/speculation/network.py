@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from speculation.errors import InvalidInput
-from speculation.forecaster import Architecture, Context, Forecaster
+from speculation.forecaster import Architecture, Context, Forecaster, check_policy
 from speculation.history import History
 from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
@@ -75,7 +75,12 @@ class Network(nn.Module, ABC):
         return False
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
-        """Its reading of a history; `room` is the patches to come at most."""
+        """Its reading of a history; `room` is the patches to come at most.
+
+        Raises:
+            InvalidInput: the family does not read under that policy, or the model is in training.
+        """
+        check_policy(self.config, policy)
         self.refuse_training()
         return open_rereading(self, history, policy)
 

@@ -1,8 +1,9 @@
 """Reading a history by encoding it anew at each step: right for every family, and the plainest.
 
 `SlidingContext` reads the last window in its own units: Timer-XL's protocol. `AnchoredContext`
-reads all that has come since an anchor, in the units of the anchor's window. Nothing is kept from
-step to step but anchors and units.
+reads all that has come since an anchor, in the units of the anchor's window. `GrowingContext` reads
+the context and all that came after it, in the units of both together. Nothing is kept from step to
+step but anchors and units.
 
 Shapes: B batch, A samples kept, C variates, N patches, P patch length, M predictions, one after
 each of M prefixes, Q = patches_out * P.
@@ -116,16 +117,12 @@ class AnchoredContext:
         length = self.history.end + ahead - self.anchor
         count, shortest = highest(length), lowest(length)
         x_BNCP = self.normalisation.apply(self._since_anchor(count))
-        prediction = self.model(x_BNCP, last=count - shortest + last)
-        mean, log_variance = (
-            None if part is None else read_at(part, length - shortest, last) for part in prediction
-        )
-        assert mean is not None
+        passed = self.model(x_BNCP, last=count - shortest + last)
         return outlook_of(
-            Prediction(mean, log_variance),
+            _at(passed, length - shortest, last),
             self.normalisation,
             config=self.model.config,
-            batch=len(mean),
+            batch=len(passed.mean),
         )
 
     def _since_anchor(self, count: int) -> Tensor:
@@ -152,11 +149,67 @@ class AnchoredContext:
         self.normalisation = Normalisation(*(part[index_device] for part in self.normalisation))
 
 
+class GrowingContext:
+    """Reads the context and all that came after it anew at each step, in the units of the whole.
+
+    It is not `SlidingContext`, which forgets the oldest patch at every step, nor `AnchoredContext`,
+    whose units stay. Keys of one prefix are of no use to the next: verifying K patches encodes
+    K + 1 whole sequences.
+    """
+
+    def __init__(self, model: Reader, history: History) -> None:
+        self.model, self.history = model, history
+
+    def predict(self, *, ahead: int, last: int) -> Outlook:
+        """After each of the last `last` prefixes of the history and `ahead` patches past its end.
+
+        The prefixes are one batch, each filled up at its end with what its prediction cannot see.
+        """
+        end_B = each(self.history.end + ahead, len(self.history.read_BNCP))
+        length_W = (end_B[:, None] + torch.arange(1 - last, 1)).flatten()
+        longest, shortest = highest(length_W), lowest(length_W)
+        x_WNCP = self.history.read_BNCP[:, :longest].repeat_interleave(last, 0)
+        mean, deviation = (x_WNCP.new_empty(len(x_WNCP), 1, x_WNCP.shape[2], 1) for _ in range(2))
+        for length in set(length_W.tolist()):
+            index_A = torch.nonzero(length_W == length).flatten().to(x_WNCP.device)
+            units = self.model.config.normalisation(x_WNCP[index_A, :length])
+            mean[index_A], deviation[index_A] = units
+        normalisation = Normalisation(mean, deviation)
+        passed = self.model(normalisation.apply(x_WNCP), last=longest - shortest + 1)
+        prediction = _at(passed, alike(length_W - shortest), 1)
+        return outlook_of(prediction, normalisation, config=self.model.config, batch=len(end_B))
+
+    def begin_round(self) -> None:
+        """Nothing is kept from round to round."""
+
+    def keep(self, valid: Place) -> None:
+        """Nothing is kept from round to round."""
+
+    def forget(self, count: int) -> None:
+        """Nothing is kept from round to round."""
+
+    def select(self, index_A: Tensor) -> None:
+        """Nothing is kept from round to round."""
+
+
 def open_rereading(model: Reader, history: History, policy: ContextPolicy) -> Context:
-    """The context in which `model` reads `history`, encoding it anew at each step."""
+    """The context in which `model` reads `history`, encoding it anew at each step.
+
+    Under every policy but `deployed`, which is a family's own.
+    """
+    assert policy.kind != "deployed"
     if policy.kind == "sliding":
         return SlidingContext(model, history)
+    if policy.kind == "growing":
+        return GrowingContext(model, history)
     return AnchoredContext(model, history, renorm_every=policy.renorm_every)
+
+
+def _at(passed: Prediction, first: Place, count: int) -> Prediction:
+    """What a pass says after `count` positions, from each sample's own first one."""
+    mean, log_variance = (None if part is None else read_at(part, first, count) for part in passed)
+    assert mean is not None
+    return Prediction(mean, log_variance)
 
 
 def outlook_of(

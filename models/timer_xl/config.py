@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from speculation.errors import InvalidInput
-from speculation.forecaster import check_factors
 from speculation.normalisation import Normalisation
-
-# A scaled width may miss the requested one by at most this fraction; beyond it the draft would
-# not be the size that was asked for, and two very different scales would be one network.
-WIDTH_SLACK = 0.15
-
+from speculation.scaling import Sizes, scaled_sizes
 
 _CHOICES = {"activation": ("relu", "gelu"), "positions": ("time", "flattened")}
 
@@ -31,6 +25,7 @@ class TimerXLConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
     family: ClassVar[str] = "timer_xl"
+    policies: ClassVar[tuple[str, ...]] = ("sliding", "cached")
 
     patch: int = 96
     """time steps per patch"""
@@ -136,67 +131,14 @@ class TimerXLConfig:
             InvalidInput: a factor is out of its range, leaves no layer, or nothing within 15 % of
                 the requested width can be built.
         """
-        check_factors(scale=scale, depth=depth, width=width)
-        named, factor = ("scale", scale) if width is None else ("width", width)
-        n_heads, head_width = self._heads_at(factor, named=named)
         return dataclasses.replace(
             self,
-            d_model=n_heads * head_width,
-            n_heads=n_heads,
-            d_ff=self.d_ff if factor == 1 else max(8, _nearest(self.d_ff * factor, multiple=8)),
-            n_layers=self._layers_at(scale, depth=depth),
+            **scaled_sizes(
+                Sizes(self.d_model, self.n_heads, self.d_ff, self.n_layers),
+                scale,
+                depth=depth,
+                width=width,
+            )._asdict(),
             patches_out=patches_out,
             variance=variance,
         )
-
-    def _heads_at(self, factor: float, *, named: str) -> tuple[int, int]:
-        """How many heads, and how wide each is, at a factor of this width.
-
-        Among the head counts near the requested one, the pair (heads, head width) is taken whose
-        width comes closest to the request; head widths are multiples of 4, and of 8 where that
-        costs less than 1 %.
-        """
-        width, heads = self.d_model * factor, self.n_heads * factor
-        candidates = [
-            (count, multiple * 4)
-            for count in range(max(1, math.floor(heads) - 1), math.ceil(heads) + 2)
-            for multiple in range(1, self.d_model // 4 + 1)
-        ]
-
-        def distance(candidate: tuple[int, int]) -> float:
-            count, head_width = candidate
-            off_width = abs(count * head_width - width) / width
-            off_heads = abs(count - heads) / heads
-            return off_width + 0.1 * off_heads + (0.01 if head_width % 8 else 0.0)
-
-        count, head_width = min(candidates, key=distance)
-        d_model = count * head_width
-        if abs(d_model - width) > WIDTH_SLACK * width:
-            enough = _rounded_up(d_model / self.d_model)
-            raise InvalidInput(
-                f"{named} is {factor}: it asks for d_model {width:.1f}, and the nearest that can "
-                f"be built is {d_model}; a {named} of {enough} would do"
-            )
-        return count, head_width
-
-    def _layers_at(self, scale: float, *, depth: float | None) -> int:
-        """The nearest number of layers: at any scale one is left, a depth has to ask for it."""
-        layers = _nearest(self.n_layers * (scale if depth is None else depth), multiple=1)
-        if depth is not None and layers < 1:
-            enough = _rounded_up(0.5 / self.n_layers)
-            raise InvalidInput(
-                f"depth is {depth}: of n_layers {self.n_layers} it leaves less than half a layer, "
-                f"and a draft has at least one; a depth of at least {enough} would do"
-            )
-        return max(1, layers)
-
-
-def _rounded_up(factor: float) -> float:
-    """`factor` with two significant digits, never below it."""
-    digits = 1 - math.floor(math.log10(factor))
-    return round(math.ceil(factor * 10**digits - 1e-9) / 10**digits, digits)
-
-
-def _nearest(value: float, *, multiple: int) -> int:
-    """The multiple nearest to `value`; halves go up (Python's own rounding sends 2.5 to 2)."""
-    return math.floor(value / multiple + 0.5) * multiple

@@ -1,26 +1,25 @@
 """What a decoding step reads: the history of each sample, through one model, under one policy.
 
 A context reads a `History` through one model. `FoldedContext` re-normalises the last window at each
-step, as `SlidingContext` does, for a one-layer model without encoding it; `CachedContext` keeps
-keys and values from an anchor on, where `AnchoredContext` encodes them anew.
+step, as `SlidingContext` does, for a one-layer model without encoding it; what keeps keys and
+values from an anchor on is general (`speculation.caching`).
 
 Shapes: B batch, C variates, N patches, P patch length, M predictions, one after each of M prefixes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from speculation.caching import CachedContext
 from speculation.distribution import Outlook
-from speculation.forecaster import Context
+from speculation.forecaster import Context, check_policy
 from speculation.history import (
     History,
     Place,
-    alike,
-    each,
     earlier,
     highest,
     lowest,
@@ -29,35 +28,12 @@ from speculation.history import (
     read_at,
     write_at,
 )
-from speculation.normalisation import REVIN_EPSILON, Normalisation, Prediction
+from speculation.normalisation import REVIN_EPSILON, Normalisation
 from speculation.policy import ContextPolicy
-from speculation.rereading import AnchoredContext, Reader, SlidingContext, outlook_of
-from timer_xl.cache import KeyValueCache
+from speculation.rereading import SlidingContext, outlook_of
 
 if TYPE_CHECKING:
     from timer_xl.engine import Engine
-
-
-class CachingReader(Reader, Protocol):
-    """What encodes patches behind others whose keys and values it has kept."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-
-    def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
-        """An empty cache with room for `patches` patches of `variates` variates."""
-
-    def __call__(
-        self,
-        x_BNCP: Tensor,
-        *,
-        last: int | None = None,
-        cache: KeyValueCache | None = None,
-        start: int | Tensor = 0,
-        end: int | None = None,
-    ) -> Prediction:
-        """What follows each of the last `last` patches of the pass."""
 
 
 class FoldedContext:
@@ -155,72 +131,13 @@ class FoldedContext:
         self.cache.select(index_device)
 
 
-class CachedContext(AnchoredContext):
-    """Keeps keys and values from an anchor on; statistics are those of the anchor's window."""
-
-    def __init__(
-        self, model: CachingReader, history: History, *, renorm_every: int, room: int
-    ) -> None:
-        super().__init__(model, history, renorm_every=renorm_every)
-        self.reader = model
-        batch, _, variates, _ = history.read_BNCP.shape
-        self.encoded: Place = 0
-        patches = history.context_patches + room
-        self.cache = model.new_cache(batch=batch, patches=patches, variates=variates)
-
-    def anchor_anew(self, due_B: Tensor) -> None:
-        """As `AnchoredContext.anchor_anew`; nothing of these samples' windows is encoded yet."""
-        super().anchor_anew(due_B)
-        anchor_B, encoded_B = (each(place, len(due_B)) for place in (self.anchor, self.encoded))
-        self.encoded = alike(torch.where(due_B, anchor_B, encoded_B))
-
-    def predict(self, *, ahead: int, last: int) -> Outlook:
-        """After each of the last `last` prefixes of the history and `ahead` patches past its end.
-
-        Only what the cache lacks is encoded. Where samples lack unequally many patches, all encode
-        as many as the one that lacks most: the others write the same keys once more.
-        """
-        end = self.history.end + ahead
-        shortest = lowest(end - self.anchor)
-        # A sample cannot write more than it has: those that lack more catch up in steps.
-        while highest(end - self.encoded) > shortest:
-            self._encode(earlier(end, self.encoded + shortest), shortest, last=1)
-        count = max(last, highest(end - self.encoded))
-        prediction = self._encode(end, count, last=last)
-        return outlook_of(
-            prediction, self.normalisation, config=self.model.config, batch=len(prediction.mean)
-        )
-
-    def _encode(self, end: Place, count: int, *, last: int) -> Prediction:
-        """A pass over the `count` patches before each sample's `end`, which are then cached."""
-        x = self.normalisation.apply(self.history.patches(end - count, count))
-        prediction = self.reader(
-            x,
-            last=last,
-            cache=self.cache,
-            start=on_device(alike(end - count - self.anchor), x.device),
-            end=highest(end - self.anchor),
-        )
-        self.encoded = end
-        return prediction
-
-    def keep(self, valid: Place) -> None:
-        """Forget what was encoded past each sample's first `valid` patches."""
-        self.encoded = earlier(self.encoded, valid)
-
-    def forget(self, count: int) -> None:
-        """Be as if the last `count` patches of the history were new."""
-        self.encoded = self.history.end - count
-
-    def select(self, index_A: Tensor) -> None:
-        """Keep the samples `index_A` of the batch."""
-        super().select(index_A)
-        self.encoded = of_samples(self.encoded, index_A)
-        self.cache.select(index_A.to(self.reader.device, non_blocking=True))
-
-
 def open_context(model: Engine, history: History, policy: ContextPolicy, *, room: int) -> Context:
-    """The context in which `model` reads `history`; `room` is the patches to come at most."""
+    """The context in which `model` reads `history`; `room` is the patches to come at most.
+
+    Raises:
+        InvalidInput: a Timer-XL does not read under that policy.
+    """
+    check_policy(model.config, policy)
     if policy.kind == "sliding":
         return (
             SlidingContext(model, history) if model.fold is None else FoldedContext(model, history)

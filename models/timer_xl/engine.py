@@ -21,16 +21,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from speculation.caching import KeyValueCache, later_patches
 from speculation.forecaster import Context
 from speculation.history import History
+from speculation.linear import PackedLinear
 from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotate_, token_places
-from timer_xl.cache import KeyValueCache, new_cache
+from timer_xl.cache import new_cache
 from timer_xl.context import open_context
 from timer_xl.fold import Fold, can_fold
-from timer_xl.linear import PackedLinear
-from timer_xl.masks import SquareMasks, later_patches, spelled_out
+from timer_xl.masks import SquareMasks, spelled_out
 from timer_xl.model import LOG_VARIANCE_BOUND, Block, TimerXL, blocks_of
 
 # Windows that only grow would keep one layout a step. One is some views and a mask over patches.

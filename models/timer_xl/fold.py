@@ -22,11 +22,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from speculation.caching import KeyValueCache
+from speculation.linear import PackedLinear
 from speculation.normalisation import Normalisation
 from timer_xl.attention import precision_of, rotary_table, rotate_
-from timer_xl.cache import KeyValueCache
 from timer_xl.config import TimerXLConfig
-from timer_xl.linear import PackedLinear
 from timer_xl.masks import CACHES_WORTH, Kept, variate_bias
 from timer_xl.model import TimerXL, blocks_of
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from speculation.caching import later_patches
+
 # What is kept may be this many times as large as the keys and values of one sample,
 CACHES_WORTH = 2
 # or this large, which nobody misses.
@@ -23,21 +25,6 @@ def variate_bias(bias_2H: Tensor, variates: int) -> Tensor:
     """[H, C, C]: `bias_2H[1]` within a variate, `bias_2H[0]` between two."""
     same_CC = torch.eye(variates, dtype=torch.bool, device=bias_2H.device)
     return torch.where(same_CC, bias_2H[1, :, None, None], bias_2H[0, :, None, None])
-
-
-def later_patches(start: int | Tensor, queries: int, keys: int, *, device: torch.device) -> Tensor:
-    """Whether a key's patch is later than a query's, bool [1 or B, N, S].
-
-    Args:
-        start: patch of the first query; one for all samples, or int64 [B] on the device.
-        queries: patches of queries.
-        keys: patches of keys, from the first there is.
-        device: where the mask is wanted.
-    """
-    patch_N1 = torch.arange(queries, device=device)[:, None] + (
-        start if isinstance(start, int) else start[:, None, None]
-    )
-    return (torch.arange(keys, device=device) > patch_N1).view(-1, queries, keys)
 
 
 def spelled_out(bias_2H: Tensor, unseen_BNS: Tensor, variates: int) -> Tensor:

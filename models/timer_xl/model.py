@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speculation.caching import CachedContext, KeyValueCache, later_patches
 from speculation.errors import InvalidInput
 from speculation.forecaster import Context, Forecaster
 from speculation.history import History
@@ -30,10 +31,9 @@ from speculation.network import Network
 from speculation.normalisation import Prediction
 from speculation.policy import ContextPolicy
 from timer_xl.attention import precision_of, rotary_table, rotated, token_places
-from timer_xl.cache import KeyValueCache, new_cache
+from timer_xl.cache import new_cache
 from timer_xl.config import TimerXLConfig
-from timer_xl.context import CachedContext
-from timer_xl.masks import later_patches, spelled_out
+from timer_xl.masks import spelled_out
 
 # Beyond it a variance is a collapse or an overflow, not an estimate (exp(10) is 22,000).
 LOG_VARIANCE_BOUND = 10.0
@@ -223,7 +223,7 @@ class TimerXL(Network):
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Its reading of a history; `room` is the patches to come at most."""
-        if policy.kind == "sliding":
+        if policy.kind != "cached":
             return super().open(history, policy, room=room)
         self.refuse_training()
         return CachedContext(self, history, renorm_every=policy.renorm_every, room=room)

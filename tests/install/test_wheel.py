@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "foredraft": ROOT / "platform",
-    **dict.fromkeys(("speculation", "timer_xl"), ROOT / "models"),
+    **dict.fromkeys(("speculation", "timer", "timer_xl"), ROOT / "models"),
 }
 
 pytestmark = pytest.mark.install

@@ -37,7 +37,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLATFORM = "platform/foredraft"
-OURS = ("foredraft", "speculation", "timer_xl")
+OURS = ("foredraft", "speculation", "timer", "timer_xl")
 COPIED = ("platform", "models", "tests", "search_spaces", "docs", "benchmarks")
 
 # Each module, and the tests that may kill its mutants, the likeliest first. What does not exist is

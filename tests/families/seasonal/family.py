@@ -24,6 +24,7 @@ class SeasonalConfig:
     family: ClassVar[str] = "seasonal"
     units: ClassVar[str] = "mean absolute deviation"
     variance: ClassVar[bool] = False
+    policies: ClassVar[tuple[str, ...]] = ("sliding", "cached")
 
     patch: int = 8
     context: int = 32

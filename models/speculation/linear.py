@@ -26,10 +26,15 @@ _HAS_VNNI = torch.cpu._is_vnni_supported()
 
 
 class PackedLinear:
-    """x @ weight.T + bias, with an activation or a residual that rides on the product."""
+    """x @ weight.T + bias (if any), with an activation or a residual that rides on the product."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, *, activation: Activation = "none", int8: bool = False
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        activation: Activation = "none",
+        int8: bool = False,
     ) -> None:
         self.bias, self.activation = bias, activation
         self.int8: Any = None
@@ -81,7 +86,7 @@ def _can_pack(weight: Tensor) -> bool:
     return weight.dtype == torch.float32
 
 
-def _quantised(weight: Tensor, bias: Tensor) -> Any:
+def _quantised(weight: Tensor, bias: Tensor | None) -> Any:
     """The weight in 8 bits, one scale per row, packed.
 
     Raises:
@@ -95,4 +100,4 @@ def _quantised(weight: Tensor, bias: Tensor) -> Any:
         # The tensor type is to move to another package; the packed product that is used stays.
         warnings.simplefilter("ignore", UserWarning)
         rows = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
-    return torch.ops.quantized.linear_prepack(rows, bias.float())
+    return torch.ops.quantized.linear_prepack(rows, None if bias is None else bias.float())

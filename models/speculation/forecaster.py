@@ -18,7 +18,7 @@ from speculation.distribution import Outlook
 from speculation.errors import InvalidInput
 from speculation.history import History, Place
 from speculation.normalisation import Normalisation
-from speculation.policy import ContextPolicy
+from speculation.policy import ContextPolicy, PolicyKind
 
 
 class Context(Protocol):
@@ -78,7 +78,7 @@ class Architecture(Protocol):
         """In what it reads and answers, by name: two models of one name have the same units."""
 
     @property
-    def policies(self) -> tuple[str, ...]:
+    def policies(self) -> tuple[PolicyKind, ...]:
         """The context policies that it reads under, by kind; the first is the family's own."""
 
     @property

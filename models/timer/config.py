@@ -11,6 +11,7 @@ from torch import Tensor
 
 from speculation.errors import InvalidInput
 from speculation.normalisation import Normalisation
+from speculation.policy import PolicyKind
 from speculation.scaling import Sizes, scaled_sizes
 
 # THUML's code divides by a deviation of zero where a window is constant. Below this, in units of
@@ -33,7 +34,7 @@ class TimerConfig:
     family: ClassVar[str] = "timer"
     units: ClassVar[str] = "unbiased deviation"
     variance: ClassVar[bool] = False
-    policies: ClassVar[tuple[str, ...]] = ("deployed", "growing", "sliding", "cached")
+    policies: ClassVar[tuple[PolicyKind, ...]] = ("deployed", "growing", "sliding", "cached")
 
     patch: int = 96
     """time steps per patch, at least 2, as each has a deviation of its own"""

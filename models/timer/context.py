@@ -17,6 +17,7 @@ from speculation.caching import CachedContext, CachingReader
 from speculation.distribution import Outlook
 from speculation.history import History, Place
 from speculation.normalisation import Normalisation, Prediction
+from speculation.reading import patch_units
 from speculation.rereading import outlook_of
 
 
@@ -32,16 +33,10 @@ class DeployedContext(CachedContext):
 
     def units_of(self, first: Place, patches_BNCP: Tensor) -> Normalisation:
         """The context's units for the patches of the context, and its own for each after it."""
-        size, (_, count, variates, _) = self.history.context_patches, patches_BNCP.shape
+        size, count = self.history.context_patches, patches_BNCP.shape[1]
         if isinstance(first, int) and first + count <= size:
             return self.normalisation
-        each_alone = patches_BNCP.flatten(0, 1)[:, None]
-        own = Normalisation(
-            *(
-                part.view(-1, count, variates, 1)
-                for part in self.model.config.normalisation(each_alone)
-            )
-        )
+        own = patch_units(patches_BNCP, self.model.config)
         place_1 = first if isinstance(first, int) else first[:, None]
         in_context = (place_1 + torch.arange(count) < size).view(-1, count, 1, 1)
         mask = in_context.to(patches_BNCP.device, non_blocking=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from speculation.errors import InvalidInput
 from speculation.normalisation import Normalisation
+from speculation.policy import PolicyKind
 from speculation.scaling import Sizes, scaled_sizes
 
 _CHOICES = {"activation": ("relu", "gelu"), "positions": ("time", "flattened")}
@@ -25,7 +26,7 @@ class TimerXLConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, no field
     family: ClassVar[str] = "timer_xl"
-    policies: ClassVar[tuple[str, ...]] = ("sliding", "cached")
+    policies: ClassVar[tuple[PolicyKind, ...]] = ("sliding", "cached")
 
     patch: int = 96
     """time steps per patch"""

@@ -12,6 +12,8 @@ from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, timing, yardstick
 from foredraft.settings.config import Count, Evaluation, Machine, Positive, validated
 from speculation import ContextPolicy, checkpoint
+from speculation.forecaster import Architecture
+from speculation.policy import PolicyKind
 
 if TYPE_CHECKING:
     from foredraft.judge.bench import BenchPlan, Subject
@@ -37,7 +39,8 @@ class Evaluate(ReadsData, Common):
     """windows of the split, evenly spaced; None for every one"""
     batch: Count = 1
     """forecasts decoded together when timed"""
-    context_policy: Literal["sliding", "cached"] = "sliding"
+    context_policy: PolicyKind | None = None
+    """by default the target's own: sliding of a Timer-XL, deployed of a Timer"""
     renorm_every: int = 0
     dtype: Literal["fp32", "bf16"] = "fp32"
     acceptance: Words = ()
@@ -54,17 +57,14 @@ class Evaluate(ReadsData, Common):
         rule = rule_of(self.acceptance)
         if rule.adapt:
             raise ConfigError("--acceptance adapt=true: what it gains is told by bench --adapt")
-        evaluation = self._evaluation()
         train.use_threads(None)
         device = train.device_of(Machine())
-        target, draft = (
-            evaluate.ready(
-                checkpoint.load(bank.find(reference, kind=kind, storage=storage)),
-                evaluation,
-                device,
-            )
+        models = [
+            checkpoint.load(bank.find(reference, kind=kind, storage=storage))
             for reference, kind in _kinds(self.target, self.draft)
-        )
+        ]
+        evaluation = self._evaluation(models[0].config)
+        target, draft = (evaluate.ready(model, evaluation, device) for model in models)
         windows = evaluate.draw_windows(evaluation, target.config)
         season = yardstick.season_of(evaluation, target.config)
         unit_C = yardstick.unit_of(evaluation, season=season)
@@ -101,14 +101,15 @@ class Evaluate(ReadsData, Common):
             "seasonal_naive": naive._asdict(),
         }
 
-    def _evaluation(self) -> Evaluation:
+    def _evaluation(self, target: Architecture) -> Evaluation:
+        policy = ContextPolicy(self.context_policy or target.policies[0], self.renorm_every)
         return Evaluation(
             data=self.data,
             split=self.split,
             horizon=self.horizon,
             windows=self.windows,
             batch=self.batch,
-            policy=ContextPolicy(self.context_policy, self.renorm_every),
+            policy=policy,
             dtype=self.dtype,
             missing=self.missing,
             reading=self.reading,
@@ -134,8 +135,9 @@ class Bench(ReadsData, Common):
     draft: str | None = None
     data: str | None = None
     """whose test windows a trained pair forecasts"""
-    preset: Literal["t1", "t2", "t4"] | None = None
-    """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024"""
+    preset: Literal["t1", "t2", "t4", "timer-base"] | None = None
+    """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024;
+    timer-base that of THUML's public Timer, univariate"""
     random_weights: bool = False
     """give the preset random weights; needs --force-acceptance"""
     scale: str = "0.7"
@@ -154,7 +156,9 @@ class Bench(ReadsData, Common):
     """fp32, bf16, or both"""
     threads: str | None = None
     """by default as many as there are cores"""
-    context_policy: Literal["sliding", "cached"] = "cached"
+    context_policy: PolicyKind | None = None
+    """by default the one of the target's that keeps what it has read: cached of a Timer-XL,
+    deployed of a Timer"""
     renorm_every: int = 0
     adapt: bool = False
     """choose each round's lookahead by cost and acceptance so far"""
@@ -173,6 +177,7 @@ class Bench(ReadsData, Common):
 
         train.use_threads(None)
         device = train.device_of(Machine())
+        self._check_given()
         plan = validated(bench.BenchPlan, self._grid(), source="bench")
         subject, scales = self._subject(plan)
         rows = bench.bench(plan, subject, device=device, scales=scales, say=_say_row)
@@ -204,9 +209,26 @@ class Bench(ReadsData, Common):
         return {
             **{name: getattr(self, name) for name in names},
             **{name: text.split(",") for name, text in lists.items() if text},
-            "policy": ContextPolicy(self.context_policy, self.renorm_every),
+            "policy": ContextPolicy(self.context_policy or self._keeping(), self.renorm_every),
             "rule": rule_of(self.acceptance),
         }
+
+    def _check_given(self) -> None:
+        """Nothing; raises where nobody is named who could be timed."""
+        if self.preset is None and None in (self.target, self.draft, self.data):
+            raise ConfigError("bench needs --preset, or --target, --draft and --data")
+
+    def _keeping(self) -> PolicyKind:
+        """The target's first policy under which it keeps what it has read."""
+        from foredraft.judge import bench
+
+        if self.preset:
+            config: Architecture = bench.PRESETS[self.preset]
+        else:
+            assert self.target is not None
+            path = bank.find(self.target, kind="target", storage=self.storage)
+            config = bank.open_model(path).config
+        return next(kind for kind in config.policies if ContextPolicy(kind).keeps)
 
     def _subject(self, plan: BenchPlan) -> tuple[Subject, tuple[float | None, ...]]:
         from foredraft.judge import bench
@@ -217,8 +239,9 @@ class Bench(ReadsData, Common):
             if not plan.acceptances:
                 raise ConfigError("random-weights need --force-acceptance: they agree on nothing")
             return bench.random_subject(self.preset, plan), plan.scales
-        if self.target is None or self.draft is None or self.data is None:
-            raise ConfigError("bench needs --preset, or --target, --draft and --data")
+        assert self.target is not None
+        assert self.draft is not None
+        assert self.data is not None
         target, draft = (
             checkpoint.load(bank.find(reference, kind=kind, storage=self.storage))
             for reference, kind in _kinds(self.target, self.draft)

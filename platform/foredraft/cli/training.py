@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from tyro.conf import Positional, UseAppendAction, subcommand
+from tyro.conf import Positional, UseAppendAction, arg, subcommand
 
+import timer.checkpoint
+import timer_xl.checkpoint
 from foredraft import bank, data, train
 from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
 from foredraft.cli.reading import ReadsData
@@ -16,7 +18,7 @@ from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
 from foredraft.settings.config import Count, Factor, Machine, StageName, Training, validated
 from foredraft.settings.recipes import recipe
-from timer_xl import checkpoint
+from speculation.network import Network
 
 Workers = Annotated[int, Field(ge=0, le=1024)]
 
@@ -131,58 +133,91 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Import(Common):
-    """Import an OpenLTM or STRIDE Timer-XL checkpoint.pth.
+    """Import a public checkpoint: OpenLTM's or STRIDE's Timer-XL, or THUML's Timer.
 
-    How it was trained changes its forecasts, and the file does not tell: what is not said here is
+    How it was trained changes its forecasts, and the files do not tell: what is not said here is
     assumed, and the output says so.
 
     For example:
 
-        foredraft import checkpoint.pth --kind target
+        foredraft import checkpoint.pth --as target
         foredraft import checkpoint.pth --context 2880 --activation gelu --flash-attention
         foredraft import checkpoint.pth --no-revin
+        foredraft import timer-base-84m --family timer --as target
     """
 
     checkpoint: Positional[Path]
-    kind: Literal["target", "draft"] = "target"
+    """a Timer-XL's checkpoint.pth; of a Timer its directory, or the model.safetensors in it"""
+    family: Literal["timer_xl", "timer"] = "timer_xl"
+    kind: Annotated[Literal["target", "draft"], arg(aliases=("--as",))] = "target"
     """what it will be used as"""
-    context: int = 672
-    """look-back in time steps: its --seq_len"""
+    context: int | None = None
+    """look-back in time steps: its --seq_len; by default 672, and 2880 of a Timer"""
     activation: Literal["relu", "gelu"] = "relu"
-    """of the feed-forward layers: its --activation"""
+    """of a Timer-XL's feed-forward layers: its --activation"""
     revin: bool = True
-    """whether it was trained with --use_norm; if not, it reads and answers in standardised units"""
+    """whether a Timer-XL was trained with --use_norm; if not, it reads and answers in standardised
+    units"""
     flash_attention: bool = False
-    """whether it was trained with --flash_attention, which weighs the variate bias otherwise"""
+    """whether a Timer-XL was trained with --flash_attention, which weighs the variate bias
+    otherwise"""
     covariate: bool = False
-    """whether it was trained with --covariate: such a model is refused"""
+    """whether a Timer-XL was trained with --covariate: such a model is refused"""
 
     def run(self) -> Result:
         """The imported model's key and place, and what was assumed of it.
 
         Raises:
-            ConfigError: the model was trained with --covariate.
+            ConfigError: the model was trained with --covariate, or a flag has no effect.
         """
+        model = self._timer() if self.family == "timer" else self._timer_xl()
+        path = bank.add(model, kind=self.kind, storage=self.storage, source=self.checkpoint)
+        look_back = f"{model.config.context} time steps (--context)"
+        return {**_described(path), "assumed": {"context": look_back, **self._assumed()}}
+
+    def _timer(self) -> Network:
+        given = {
+            "--activation": self.activation != "relu",
+            "--no-revin": not self.revin,
+            "--flash-attention": self.flash_attention,
+            "--covariate": self.covariate,
+        }
+        for flag, is_given in given.items():
+            if is_given:
+                raise ConfigError(f"{flag} has no effect with --family timer: leave it out")
+        if self.context is None:
+            return timer.checkpoint.import_thuml(self.checkpoint)
+        return timer.checkpoint.import_thuml(self.checkpoint, context=self.context)
+
+    def _timer_xl(self) -> Network:
+        if self.checkpoint.is_dir() or self.checkpoint.suffix == ".safetensors":
+            what = "a directory" if self.checkpoint.is_dir() else "a safetensors file"
+            raise ConfigError(
+                f"{self.checkpoint} is {what}: a Timer-XL's checkpoint.pth is one file; THUML's "
+                "Timer is imported with --family timer"
+            )
         if self.covariate:
             raise ConfigError(
                 f"{self.checkpoint}: a model trained with --covariate attends under another mask "
                 "(its last variate alone sees the others), which Timer-XL here does not have; "
                 "import one that was trained without it"
             )
-        model = checkpoint.import_openltm(
+        return timer_xl.checkpoint.import_openltm(
             self.checkpoint,
-            context=self.context,
+            context=672 if self.context is None else self.context,
             activation=self.activation,
             revin=self.revin,
             flash_attention=self.flash_attention,
         )
-        path = bank.add(model, kind=self.kind, storage=self.storage, source=self.checkpoint)
-        return {**_described(path), "assumed": self._assumed()}
 
     def _assumed(self) -> dict[str, str]:
         """What the weights do not tell, in the words of the code that trained them."""
+        if self.family == "timer":
+            return {
+                "policy": "none: a study or an evaluation says how it generates (deployed, as its "
+                "code does by default, or growing, as that does with use_cache=False)"
+            }
         return {
-            "context": f"{self.context} time steps (--context)",
             "activation": f"{self.activation} (--activation)",
             "normalisation": "each window by itself, trained with --use_norm (else --no-revin)"
             if self.revin

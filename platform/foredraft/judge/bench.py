@@ -38,20 +38,24 @@ from speculation import (
     Speculation,
     Tolerance,
     cost,
+    families,
     rollout,
     speculate,
 )
 from speculation.decode import Pair
-from speculation.forecaster import Forecaster
+from speculation.forecaster import Architecture, Forecaster
 from speculation.network import Network
+from timer import TimerConfig
 from timer_xl import TimerXL, TimerXLConfig
 
-PRESETS = {
+PRESETS: dict[str, Architecture] = {
     "t1": TimerXLConfig(n_layers=1, d_model=512, n_heads=8, d_ff=2048),
     "t2": TimerXLConfig(n_layers=8, d_model=1024, n_heads=16, d_ff=4096),
     "t4": TimerXLConfig(n_layers=4, d_model=512, n_heads=8, d_ff=2048),
+    "timer-base": TimerConfig(),
 }
-VARIATES = 7
+VARIATES = {"timer-base": 1}
+"""By preset; 7 of the others."""
 REFERENCE = Path(__file__).parents[3] / "benchmarks" / "reference_rolling.py"
 
 Row = dict[str, Any]
@@ -131,11 +135,12 @@ def random_subject(preset: str, plan: BenchPlan) -> Subject:
 
     def make(scale: float | None) -> tuple[Network, Network]:
         torch.manual_seed(0)
-        target = TimerXL(config)
-        return target, TimerXL(config.scaled(scale or 1.0, patches_out=plan.patches_out))
+        target = families.build(config)
+        return target, families.build(config.scaled(scale or 1.0, patches_out=plan.patches_out))
 
     generator = torch.Generator().manual_seed(0)
-    steps = torch.randn(max(plan.batches), config.context, VARIATES, generator=generator)
+    shape = (max(plan.batches), config.context, VARIATES.get(preset, 7))
+    steps = torch.randn(shape, generator=generator)
     return Subject(make, steps.cumsum(1) * 0.1)
 
 
@@ -348,6 +353,11 @@ class _Run(NamedTuple):
 
 def _reference(model: Network, run: _Run) -> Callable[[int], object]:
     """The common rolling loop on the same contexts: `benchmarks/reference_rolling.py`."""
+    if not isinstance(model, TimerXL):
+        raise ConfigError(
+            f"reference is true: the common rolling loop is a Timer-XL's, and the target is of the "
+            f"family {model.config.family}; leave it out"
+        )
     if not REFERENCE.is_file():
         raise ConfigError(f"reference needs {REFERENCE}: run it from a checkout of the repository")
     rolling_forecast = runpy.run_path(str(REFERENCE))["rolling_forecast"]

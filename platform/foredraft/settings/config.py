@@ -213,6 +213,8 @@ class Training(Settings):
             where = f"stages.{index} ({stage.name})"
             if stage.name == "distill" and self.target is None:
                 raise ValueError(f"{where} needs a target: it learns from that one's answers")
+            if stage.policy is not None:
+                protocols.check_policy(self.model, stage.policy)
             if (stage.loss == "nll") != self.model.variance:
                 head = "has" if self.model.variance else "has no"
                 would = "nll" if self.model.variance else "mse"

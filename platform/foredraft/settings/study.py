@@ -30,8 +30,8 @@ from foredraft.settings.config import (
 )
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
 from foredraft.settings.drafts import DRAFT_DIMENSIONS, DraftPlan, check_effect
-from speculation import Acceptance, ContextPolicy
-from speculation.forecaster import Architecture
+from speculation import Acceptance, ContextPolicy, InvalidInput
+from speculation.forecaster import Architecture, check_policy
 from speculation.rules.words import field_names
 
 OBJECTIVES = {
@@ -230,7 +230,8 @@ class Study(Settings):
 
         Raises:
             ConfigError: a horizon without anything to speed up, a lookahead that it has no room
-                for, or a factor at which nothing can be built or that makes no difference.
+                for, a factor at which nothing can be built or that makes no difference, or a
+                context policy under which models of its family do not read.
         """
         patches = -(-self.evaluation.horizon // target.patch)
         if patches == 1:
@@ -244,8 +245,22 @@ class Study(Settings):
                 f"lookahead goes up to {longest}: a horizon of {patches} patches has room for "
                 f"{patches - 1}, and more is the same as that"
             )
+        self._check_policies(target)
         self.drafts_of(target, path=Path())
         check_effect(target, self.dimensions)
+
+    def _check_policies(self, target: Architecture) -> None:
+        tried = [("reference", self.reference)]
+        for settings in combinations(
+            self.dimensions, lambda _, dimension: dimension.ends, only=POLICY_DIMENSIONS
+        ):
+            where = "dimensions.context_policy" if settings else "evaluation.policy"
+            tried.append((where, self.policy(settings)))
+        for where, policy in tried:
+            try:
+                check_policy(target, policy)
+            except InvalidInput as error:
+                raise ConfigError(f"{where}: {error}") from error
 
     @property
     def longest_lookahead(self) -> int:

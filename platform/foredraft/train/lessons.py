@@ -29,6 +29,7 @@ from foredraft.settings.config import Stage
 from foredraft.train import needs, teacher
 from speculation.forecaster import Architecture
 from speculation.network import Network
+from speculation.reading import last_reading
 
 
 class Draw(NamedTuple):
@@ -61,7 +62,7 @@ class Lesson(NamedTuple):
     """in the units of the model"""
     unit_B1C1: Tensor
     """the length of such a unit in the units in which errors count: those of the standardised
-    data for what was observed; in distillation 1, as acceptance counts them"""
+    data for what was observed; in distillation those in which acceptance counts them"""
     observed_BMCQ: Tensor | None = None
     """bool, where y was observed and not filled in the data; None: everywhere"""
 
@@ -223,21 +224,19 @@ class Lessons:
         x_BNCP = window_BTC[:, : self.config.context]
         x_BNCP = x_BNCP.unflatten(1, (-1, self.config.patch)).transpose(2, 3)
         normalisation = self.config.normalisation(x_BNCP)
-        x_BNCP, unit = normalisation.apply(x_BNCP), torch.ones_like(normalisation.deviation)
+        x_BNCP = normalisation.apply(x_BNCP)
         if ahead is None:
+            unit = torch.ones_like(normalisation.deviation)
             return Lesson(x_BNCP, answers_BFCP[:, :size], unit)
         assert self.stage.policy is not None
         history_BNCP = torch.cat((x_BNCP, answers_BFCP[:, size - 1 : size - 1 + ahead]), dim=1)
         first = size - 1 + ahead
         next_BKCP = answers_BFCP[:, first : first + self.config.patches_out]
-        # `sliding` anchors its window at every patch, `cached` every `renorm_every` patches.
-        every = 1 if self.stage.policy.kind == "sliding" else self.stage.policy.renorm_every
-        anchor = ahead - ahead % every if every else 0
-        again = self.config.normalisation(history_BNCP[:, anchor : anchor + size])
+        read = last_reading(history_BNCP, self.config, self.stage.policy)
         return Lesson(
-            again.apply(history_BNCP[:, anchor:]),
-            again.apply(next_BKCP).transpose(1, 2).flatten(2)[:, None],
-            unit,
+            read.x_BNCP,
+            read.units.apply(next_BKCP).transpose(1, 2).flatten(2)[:, None],
+            read.units.deviation / read.unit,
         )
 
     def _kind(self, generator: torch.Generator) -> int | None:

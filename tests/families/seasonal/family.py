@@ -17,6 +17,7 @@ from speculation.families import Family, register
 from speculation.forecaster import check_factors
 from speculation.network import Network
 from speculation.normalisation import Normalisation, Prediction
+from speculation.policy import PolicyKind
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SeasonalConfig:
     family: ClassVar[str] = "seasonal"
     units: ClassVar[str] = "mean absolute deviation"
     variance: ClassVar[bool] = False
-    policies: ClassVar[tuple[str, ...]] = ("sliding", "cached")
+    policies: ClassVar[tuple[PolicyKind, ...]] = ("sliding", "cached")
 
     patch: int = 8
     context: int = 32

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from speculation.forecaster import Architecture
+from speculation.history import Place
 from speculation.normalisation import Normalisation
 from speculation.policy import ContextPolicy
 
@@ -36,11 +37,9 @@ def last_reading(history_BNCP: Tensor, config: Architecture, policy: ContextPoli
     size, count = config.context_patches, history_BNCP.shape[1]
     if policy.kind == "deployed":
         context = config.normalisation(history_BNCP[:, :size])
-        later_BNCP = history_BNCP[:, size:]
-        own = patch_units(later_BNCP, config)
-        x_BNCP = torch.cat((context.apply(history_BNCP[:, :size]), own.apply(later_BNCP)), 1)
-        newest = Normalisation(*(part[:, -1:] for part in own)) if count > size else context
-        return Reading(x_BNCP, newest, context.deviation)
+        units = patch_units(history_BNCP, config, first=0, context=context)
+        newest = Normalisation(*(part[:, -1:] for part in units))
+        return Reading(units.apply(history_BNCP), newest, context.deviation)
     if policy.kind == "growing":
         begin, window = 0, history_BNCP
     else:
@@ -53,8 +52,24 @@ def last_reading(history_BNCP: Tensor, config: Architecture, policy: ContextPoli
     return Reading(units.apply(history_BNCP[:, begin:]), units, units.deviation)
 
 
-def patch_units(x_BNCP: Tensor, config: Architecture) -> Normalisation:
-    """Of every patch by itself, [B, N, C, 1]."""
+def patch_units(
+    x_BNCP: Tensor, config: Architecture, *, first: Place, context: Normalisation
+) -> Normalisation:
+    """Of each patch under `deployed`, [B, N, C, 1]: its own after the context, there the context's.
+
+    Args:
+        x_BNCP: consecutive patches.
+        config: says how a window is normalised, and how long the context is.
+        first: place of the first of them in each sample, from the context's begin.
+        context: the context's units.
+    """
     batch, count, variates, _ = x_BNCP.shape
     alone = config.normalisation(x_BNCP.flatten(0, 1)[:, None])
-    return Normalisation(*(part.view(batch, count, variates, 1) for part in alone))
+    place_BN = torch.as_tensor(first).view(-1, 1) + torch.arange(count)
+    within = (place_BN < config.context_patches).to(x_BNCP.device, non_blocking=True)
+    return Normalisation(
+        *(
+            torch.where(within[:, :, None, None], its, own.view(batch, count, variates, 1))
+            for its, own in zip(context, alone, strict=True)
+        )
+    )

@@ -10,7 +10,6 @@ Shapes: B batch, C variates, N patches, P patch length.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from speculation.caching import CachedContext, CachingReader
@@ -33,16 +32,9 @@ class DeployedContext(CachedContext):
 
     def units_of(self, first: Place, patches_BNCP: Tensor) -> Normalisation:
         """The context's units for the patches of the context, and its own for each after it."""
-        size, count = self.history.context_patches, patches_BNCP.shape[1]
-        if isinstance(first, int) and first + count <= size:
+        if isinstance(first, int) and first + patches_BNCP.shape[1] <= self.history.context_patches:
             return self.normalisation
-        own = patch_units(patches_BNCP, self.model.config)
-        place_1 = first if isinstance(first, int) else first[:, None]
-        in_context = (place_1 + torch.arange(count) < size).view(-1, count, 1, 1)
-        mask = in_context.to(patches_BNCP.device, non_blocking=True)
-        return Normalisation(
-            *(torch.where(mask, *both) for both in zip(self.normalisation, own, strict=True))
-        )
+        return patch_units(patches_BNCP, self.model.config, first=first, context=self.normalisation)
 
     def outlook(self, prediction: Prediction, *, end: Place) -> Outlook:
         """What follows each position, in that position's units."""

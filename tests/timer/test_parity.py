@@ -30,6 +30,7 @@ from speculation import (
     speculate,
 )
 from speculation.forecaster import Forecaster
+from speculation.history import History
 from timer import Timer, TimerConfig
 from timer.checkpoint import import_thuml
 from timer_xl import TimerXL
@@ -175,6 +176,21 @@ def test_samples_that_come_unequally_far_are_forecast_as_each_is_alone(
         joined = torch.cat([one.forecast_BTC for one in alone])
         torch.testing.assert_close(together.forecast_BTC, joined, atol=1e-9, rtol=0)
     assert unequal > 1
+
+
+def test_distances_are_told_in_the_contexts_deviation_however_flat_a_patch_is(
+    make_series: MakeSeries,
+) -> None:
+    context_BTC = make_series(2)
+    history = History(context_BTC, patch=TINY.patch, room=3, keep_proposals=False)
+    context = made().open(history, ContextPolicy("deployed"), room=3)
+    history.write_ahead(torch.ones(2, 3, 3, TINY.patch), ahead=0)
+    with torch.no_grad():
+        outlook = context.predict(ahead=3, last=4)
+    wanted = context_BTC.std(1)[:, None, :, None].expand(2, 4, 3, 1)
+    torch.testing.assert_close(outlook.unit.expand(2, 4, 3, 1), wanted)
+    flat = torch.ones(2, 3, 3, TINY.patch)
+    torch.testing.assert_close(outlook.mean[:, 1:], flat, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("rule", [Gaussian(sigma=0.5, bias=2.0), Lossless(sigma=0.5, lookahead=2)])

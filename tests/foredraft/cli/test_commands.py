@@ -16,6 +16,7 @@ import inspect
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from foredraft import data
 from foredraft.cli.command import Command, main, parsed
@@ -181,6 +183,11 @@ def write_inputs(folder: Path) -> None:
     state |= {"blocks.norm.weight": torch.ones(8), "blocks.norm.bias": torch.zeros(8)}
     state[f"{layer}.attention.inner_attention.attn_bias.emb.weight"] = torch.zeros(2, 2)
     torch.save(state, folder / "checkpoint.pth")
+    theirs = runpy.run_path(str(ROOT / "tests" / "timer" / "generate.py"))
+    case = theirs["CASES"]["a batch"]
+    (folder / "timer-base-84m").mkdir()
+    save_file(theirs["random_state"](case), folder / "timer-base-84m" / "model.safetensors")
+    (folder / "timer-base-84m" / "config.json").write_text(json.dumps(case.config))
 
 
 def tiny_ladder(target: str) -> ladders.Ladder:

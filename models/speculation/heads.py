@@ -34,6 +34,8 @@ from speculation.network import Network
 from speculation.normalisation import Normalisation, Prediction
 from speculation.policy import ContextPolicy
 
+HEADS = 7
+"""How many there are, by default."""
 HIDDEN = 512
 """Width of the layer that the heads share, by default."""
 
@@ -54,22 +56,24 @@ class HeadsConfig:
     """time steps per patch, as the target's"""
     context: int
     """time steps of look-back of the target"""
-    d_model: int
+    reads: int
     """width of the target's last hidden state"""
     units: str
     """in what the target reads and answers"""
-    patches_out: int = 7
+    patches_out: int = HEADS
     """heads: patches proposed after the one that the target gives"""
     hidden: int = HIDDEN
     """width of the layer that they share"""
 
     def __post_init__(self) -> None:
-        for name in ("patch", "context", "d_model", "patches_out", "hidden"):
+        for name in ("patch", "context", "reads", "patches_out", "hidden"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name} is {getattr(self, name)}: it must be at least 1")
 
     @classmethod
-    def of(cls, target: Architecture, *, patches_out: int = 7, hidden: int = HIDDEN) -> HeadsConfig:
+    def of(
+        cls, target: Architecture, *, patches_out: int = HEADS, hidden: int = HIDDEN
+    ) -> HeadsConfig:
         """The architecture of a target's heads.
 
         Raises:
@@ -78,7 +82,7 @@ class HeadsConfig:
         return cls(
             patch=target.patch,
             context=target.context,
-            d_model=width_of(target),
+            reads=width_of(target),
             units=target.units,
             patches_out=patches_out,
             hidden=hidden,
@@ -93,7 +97,7 @@ class HeadsConfig:
     def num_parameters(self) -> int:
         """Trainable parameters, by arithmetic alone."""
         out = self.patches_out * self.patch
-        return (self.d_model + 1) * self.hidden + (self.hidden + 1) * out
+        return (self.reads + 1) * self.hidden + (self.hidden + 1) * out
 
     def scaled(
         self,
@@ -126,7 +130,7 @@ class Heads(Network):
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
         self.config: HeadsConfig = config
-        self.trunk = nn.Linear(config.d_model, config.hidden)
+        self.trunk = nn.Linear(config.reads, config.hidden)
         self.out = nn.Linear(config.hidden, config.patches_out * config.patch)
         # Untrained they say the target's patch again.
         nn.init.zeros_(self.out.weight)
@@ -303,10 +307,10 @@ def check_beside(heads: HeadsConfig, target: Architecture, *, lookahead: int) ->
             f"lookahead is {lookahead}: there are {heads.patches_out} heads, and each proposes one "
             f"patch; {heads.patches_out} would do"
         )
-    if heads.d_model != width_of(target):
+    if heads.reads != width_of(target):
         raise InvalidInput(
-            f"d_model of the heads is {heads.d_model}: the target's is {width_of(target)}; they "
-            "are another target's"
+            f"the heads read hidden states of {heads.reads}: the target's have {width_of(target)}; "
+            "they are another target's"
         )
     if heads.units != target.units:
         raise InvalidInput(f"units of the heads are {heads.units}: the target's are {target.units}")

@@ -279,7 +279,7 @@ def test_heads_of_another_width_or_unit_are_refused(
 ) -> None:
     heads = heads_of(make_model()).float()
     for changes, message in (
-        ({"d_model": 64}, "d_model of the heads is 32: the target's is 64"),
+        ({"d_model": 64}, "the heads read hidden states of 32: the target's have 64"),
         ({"revin": False}, "units of the heads are revin: the target's are data"),
         ({"patch": 4}, "patch of the draft is 8: the target's is 4"),
     ):

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foredraft.settings.config import (
     Count,
+    DraftKind,
     Evaluation,
     Name,
     Positive,
@@ -33,11 +34,24 @@ class Rung(Settings):
 
     name: str
     """what the rung adds, in a few words"""
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """of the target; of several, that draft is shown of which most is accepted on validation"""
+    kind: DraftKind = "model"
+    scales: tuple[Positive, ...] = ()
+    """of the target; of several, that draft is shown of which most is accepted on validation; heads
+    have none"""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     patches_out: Count = 1
-    """patches that one pass of the draft emits"""
+    """patches that one pass of the draft emits, or how many heads there are"""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Rung:
+        if (self.kind == "heads") == bool(self.scales):
+            raise ValueError("scales go with kind model, which needs at least one, and only there")
+        return self
+
+    @property
+    def sizes(self) -> tuple[float | None, ...]:
+        """The scales, or None for heads."""
+        return self.scales or (None,)
 
 
 class Ladder(Settings):

@@ -18,6 +18,7 @@ from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Machine, Stage, Training
 from speculation import ContextPolicy, checkpoint
+from speculation.heads import HeadsConfig
 from timer_xl import TimerXL, TimerXLConfig
 
 DATA = "synthetic-etth:rows=600"

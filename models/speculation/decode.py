@@ -23,7 +23,7 @@ from torch import Tensor
 from speculation.distribution import Normal, Outlook
 from speculation.errors import InvalidInput
 from speculation.forecaster import Context, Forecaster
-from speculation.heads import Heads, HeadsContext, check_beside, hidden_of
+from speculation.heads import Heads, HeadsContext, State, check_beside
 from speculation.history import History, Place, alike, earlier, lowest
 from speculation.plan import Lookahead, Plan
 from speculation.policy import ContextPolicy
@@ -60,7 +60,7 @@ class Recital(NamedTuple):
     hidden_BNCD: Tensor
     """the state from which each patch was read"""
     unit_BNC1: Tensor
-    """the length of one of the model's units where it read"""
+    """the length of the units in which it was read"""
 
 
 @torch.no_grad()
@@ -74,10 +74,11 @@ def recite(
     """
     _num_patches(model, context_BTC, model.config.patch * patches)
     outlooks = list(_unrolled(model, context_BTC, patches, policy))
+    states = [State.of(outlook) for outlook in outlooks]
     return Recital(
         torch.cat([outlook.mean for outlook in outlooks], 1),
-        torch.cat([hidden_of(outlook) for outlook in outlooks], 1),
-        torch.cat([outlook.unit for outlook in outlooks], 1),
+        torch.cat([state.hidden_BMCD for state in states], 1),
+        torch.cat([state.read_unit for state in states], 1),
     )
 
 

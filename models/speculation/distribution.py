@@ -47,6 +47,9 @@ class Outlook(NamedTuple):
     hidden: Tensor | None = None
     """[B, M, C, D], the model's last hidden state after each prefix, from which it read the mean;
     None of a family that shows none"""
+    read_unit: Tensor | None = None
+    """as `unit`, the length of the units in which that state was read, where distances are told in
+    others; heads answer in it"""
 
     def normal(self, sigma: float = 1.0) -> Normal:
         """The distribution: the model's variance where it has one, `sigma` units elsewhere."""

@@ -17,9 +17,10 @@ K heads, P patch length, Q = K * P.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,7 @@ from speculation.errors import InvalidInput
 from speculation.families import Family, register
 from speculation.forecaster import Architecture, Context, Forecaster
 from speculation.history import History, Place, alike, read_at
+from speculation.linear import PackedLinear
 from speculation.network import Network
 from speculation.normalisation import Normalisation, Prediction
 from speculation.policy import ContextPolicy
@@ -124,8 +126,40 @@ class HeadsConfig:
         _refuse_alone()
 
 
+class State(NamedTuple):
+    """What a pass of a target leaves for its heads, after each of its M prefixes."""
+
+    hidden_BMCD: Tensor
+    read_unit: Tensor
+    """[B, 1 or M, C, 1], the length of the units in which it was read, and heads answer"""
+    unit: Tensor
+    """[B, 1 or M, C, 1], that of the units in which distances are told"""
+
+    @classmethod
+    def of(cls, outlook: Outlook) -> State:
+        """The state of a target's outlook.
+
+        Raises:
+            InvalidInput: its family shows none.
+        """
+        if outlook.hidden is None:
+            raise InvalidInput("heads read the target's last hidden state: its family shows none")
+        read_unit = outlook.unit if outlook.read_unit is None else outlook.read_unit
+        return cls(outlook.hidden, read_unit, outlook.unit)
+
+    def at(self, prefix: Place) -> State:
+        """That after one prefix of each sample."""
+        return State(*(x if x.shape[1] == 1 else read_at(x, prefix, 1) for x in self))
+
+    def select(self, index_A: Tensor) -> State:
+        """That of the samples `index_A` of the batch."""
+        return State(*(x[index_A.to(x.device, non_blocking=True)] for x in self))
+
+
 class Heads(Network):
     """A target's heads: a layer that they share, then one layer each."""
+
+    _packed: tuple[PackedLinear, PackedLinear] | None = None
 
     def __init__(self, config: HeadsConfig) -> None:
         super().__init__()
@@ -144,19 +178,39 @@ class Heads(Network):
             last: number of positions to answer for.
         """
         hidden_BNCD = x_BNCP if last is None else x_BNCP[:, -last:]
-        wide = F.gelu(self.trunk(hidden_BNCD.to(self.dtype)))
-        return Prediction(self.out(wide).to(self.precision), None)
+        hidden_BNCD = hidden_BNCD.to(self.dtype)
+        if self._packed is None:
+            apart = self.out(F.gelu(self.trunk(hidden_BNCD)))
+        else:
+            trunk, out = self._packed
+            apart = out(trunk(hidden_BNCD))
+        return Prediction(apart.to(self.precision), None)
 
-    def proposals(self, hidden_B1CD: Tensor, *, after_B1CP: Tensor, unit_B1C1: Tensor) -> Tensor:
+    def engine(self, *, int8: bool = False) -> Heads:
+        """The same heads, on a CPU with weights laid out for it; they share all that can be.
+
+        Raises:
+            InvalidInput: 8 bits are asked for, and the heads are not on a CPU.
+        """
+        if self.device.type != "cpu" and not int8:
+            return self
+        packed = copy.copy(self)
+        trunk, out = ((x.weight.detach(), x.bias.detach()) for x in (self.trunk, self.out))
+        packed._packed = (
+            PackedLinear(*trunk, activation="gelu", int8=int8),
+            PackedLinear(*out, int8=int8),
+        )
+        return packed
+
+    def proposals(self, state: State, *, after_B1CP: Tensor) -> Tensor:
         """The K patches after `after`, [B, K, C, P], in the data's units.
 
         Args:
-            hidden_B1CD: the target's state from which it read that patch.
+            state: of one prefix, from which the target read that patch.
             after_B1CP: the patch, in the data's units.
-            unit_B1C1: the length of one of the target's units.
         """
-        apart = self(hidden_B1CD).mean.unflatten(-1, (-1, self.config.patch))
-        return after_B1CP + unit_B1C1 * apart.squeeze(1).transpose(1, 2)
+        apart = self(state.hidden_BMCD).mean.unflatten(-1, (-1, self.config.patch))
+        return after_B1CP + state.read_unit * apart.squeeze(1).transpose(1, 2)
 
     def open(self, history: History, policy: ContextPolicy, *, room: int) -> Context:
         """Nothing: heads read no history by themselves.
@@ -173,9 +227,10 @@ class HeadsContext:
     def __init__(self, heads: Heads, history: History) -> None:
         heads.refuse_training()
         self.heads, self.history = heads, history
-        # Hidden states and units: of the newest pass, and of the newest patch.
-        self._heard: tuple[Tensor, Tensor] | None = None
-        self._state: tuple[Tensor, Tensor] | None = None
+        self._heard: State | None = None
+        """after every prefix of the newest pass"""
+        self._state: State | None = None
+        """that from which the newest patch was read"""
 
     @property
     def has_heard(self) -> bool:
@@ -188,7 +243,7 @@ class HeadsContext:
         Raises:
             InvalidInput: the target's family shows no hidden state.
         """
-        self._heard = hidden_of(outlook), outlook.unit
+        self._heard = State.of(outlook)
 
     def begin_round(self) -> None:
         """The target anchors windows; the state stays that from which the newest patch was read."""
@@ -197,32 +252,22 @@ class HeadsContext:
         """The K patches after the newest one."""
         assert self._state is not None
         assert (ahead, last) == (0, 1)
-        hidden_B1CD, unit_B1C1 = self._state
         newest_B1CP = self.history.patches(self.history.end - 1, 1)
-        mean = self.heads.proposals(hidden_B1CD, after_B1CP=newest_B1CP, unit_B1C1=unit_B1C1)
-        return Outlook(mean, None, unit_B1C1)
+        mean = self.heads.proposals(self._state, after_B1CP=newest_B1CP)
+        return Outlook(mean, None, self._state.unit)
 
     def keep(self, valid: Place) -> None:
         """Remember the state after each sample's first `valid` patches, of the newest pass."""
         assert self._heard is not None
-        hidden_BMCD, unit = self._heard
-        prefix = alike(valid - self.history.end)
-        unit_B1C1 = unit if unit.shape[1] == 1 else read_at(unit, prefix, 1)
-        self._state, self._heard = (read_at(hidden_BMCD, prefix, 1), unit_B1C1), None
+        self._state, self._heard = self._heard.at(alike(valid - self.history.end)), None
 
     def forget(self, count: int) -> None:
         """Nothing was encoded."""
 
     def select(self, index_A: Tensor) -> None:
         """Keep the samples `index_A` of the batch."""
-
-        def kept(x: Tensor) -> Tensor:
-            return x[index_A.to(x.device, non_blocking=True)]
-
-        if self._state is not None:
-            self._state = kept(self._state[0]), kept(self._state[1])
-        if self._heard is not None:
-            self._heard = kept(self._heard[0]), kept(self._heard[1])
+        self._state = self._state and self._state.select(index_A)
+        self._heard = self._heard and self._heard.select(index_A)
 
 
 class Unverified:
@@ -257,7 +302,7 @@ class UnverifiedContext:
         """After the history and `ahead` patches past its end; `last` is 1."""
         assert last == 1
         own = self.reading.predict(ahead=ahead, last=1)
-        following = self.heads.proposals(hidden_of(own), after_B1CP=own.mean, unit_B1C1=own.unit)
+        following = self.heads.proposals(State.of(own), after_B1CP=own.mean)
         return Outlook(torch.cat((own.mean, following), 1), None, own.unit)
 
 
@@ -283,17 +328,6 @@ def width_of(target: Architecture) -> int:
             "draft with a model"
         )
     return width
-
-
-def hidden_of(outlook: Outlook) -> Tensor:
-    """The hidden states [B, M, C, D] of a target's outlook.
-
-    Raises:
-        InvalidInput: there are none.
-    """
-    if outlook.hidden is None:
-        raise InvalidInput("heads read the target's last hidden state: its family shows none")
-    return outlook.hidden
 
 
 def check_beside(heads: HeadsConfig, target: Architecture, *, lookahead: int) -> None:

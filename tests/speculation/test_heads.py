@@ -23,7 +23,7 @@ from speculation import (
 )
 from speculation.decode import Pair, recite
 from speculation.forecaster import Forecaster
-from speculation.heads import Heads, HeadsConfig, by_itself
+from speculation.heads import Heads, HeadsConfig, State, by_itself
 from speculation.rules.acceptance import Round
 from timer_xl import TimerXL
 
@@ -208,12 +208,22 @@ def test_heads_that_are_believed_give_the_forecast_in_which_all_is_accepted(
     first = rollout(target, context, horizon=PATCH, policy=policy)
     assert torch.allclose(forecast[:, :PATCH], first, atol=1e-9, rtol=0)
     told = recite(target, context, patches=1, policy=policy)
-    following = heads.proposals(
-        told.hidden_BNCD, after_B1CP=told.patches_BNCP, unit_B1C1=told.unit_BNC1
-    )
+    state = State(told.hidden_BNCD, told.unit_BNC1, told.unit_BNC1)
+    following = heads.proposals(state, after_B1CP=told.patches_BNCP)
     room = min(4, (policy.renorm_every or 5) - 1)
     said = following[:, :room].transpose(2, 3).flatten(1, 2)
     assert torch.allclose(forecast[:, PATCH : PATCH * (room + 1)], said, atol=1e-9, rtol=0)
+
+
+def test_packed_heads_say_what_the_trained_ones_do(make_model: Make) -> None:
+    heads = heads_of(make_model()).float()
+    hidden = torch.randn(2, 1, 3, 32)
+    with torch.no_grad():
+        plain, packed, coarse = (
+            one(hidden).mean for one in (heads, heads.engine(), heads.engine(int8=True))
+        )
+    assert torch.allclose(packed, plain, atol=1e-5)
+    assert 1e-7 < float((coarse - plain).square().mean() / plain.var()) < 1e-2
 
 
 def test_a_model_by_itself_is_itself(make_model: Make) -> None:

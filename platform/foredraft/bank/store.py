@@ -76,7 +76,12 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     versions = {family.name: family.version, "data": data.VERSION, "train": train.VERSION}
     target = None
     if training.target and any(stage.name in TAUGHT for stage in training.stages):
-        target, versions["teacher"] = teacher.digest_of(Path(training.target)), teacher.VERSION
+        path = Path(training.target)
+        target, versions["teacher"] = teacher.digest_of(path), teacher.VERSION
+        if isinstance(training.model, HeadsConfig):
+            # What they read is what its family makes of its weights.
+            theirs = families.family_of(_family_in(path))
+            versions[theirs.name] = theirs.version
     return {
         "training": training.model_dump(
             mode="json", exclude={"model", "target", "stages"}, exclude_defaults=True
@@ -92,6 +97,12 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
         "device": machine.device or ("cuda" if train.uses_gpu(machine) else "cpu"),
         "versions": versions,
     }
+
+
+def _family_in(path: Path) -> str:
+    """The family of a model's directory, of which no more is read."""
+    content = json.loads((path / weights.CONFIG).read_text())
+    return str(content.get("family", families.DEFAULT))
 
 
 def _architecture_facts(model: Architecture) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from foredraft import bank
 from foredraft.judge import closed_form, courses, evaluate
 from foredraft.search import rulebook
 from foredraft.search.driver import target_of
-from foredraft.search.searcher import draw
+from foredraft.search.samplers import draw
 from foredraft.settings.config import Machine, Training
 from foredraft.settings.study import Study, read_study
 from speculation import Acceptance, checkpoint

@@ -1,5 +1,6 @@
 """Claims about the acceptance rules: one contract for all, closed forms, and exactness."""
 
+import itertools
 import json
 import math
 import pickle
@@ -226,6 +227,23 @@ CLOSED_FORMS = {
 }
 
 
+def integrated(
+    distance: Tensor, dimensions: int, *, bias: float, most: float, points: int
+) -> Tensor:
+    """How probably a sample is accepted, summed over its noise along the line between the means."""
+    z = torch.linspace(-8, 8, points).double()
+    weight = torch.exp(-0.5 * z.square())
+    apart = distance[:, None]
+    by_ratio = torch.exp(math.log(bias) - apart * (z + apart / 2)).clamp_max(1.0)
+    left = most - (apart + z).square()
+    if others := dimensions - 1:
+        freedom = torch.full_like(left, others / 2)
+        by_tolerance = torch.special.gammainc(freedom, left.clamp_min(0) / 2)
+    else:
+        by_tolerance = (left >= 0).double()
+    return (1 - (1 - by_ratio) * (1 - by_tolerance)) @ weight / weight.sum()
+
+
 class TestClosedForm:
     @pytest.mark.parametrize("rule", CLOSED_FORMS.values(), ids=CLOSED_FORMS)
     @pytest.mark.parametrize("mse", [0.02, 0.15, 0.6])
@@ -238,6 +256,20 @@ class TestClosedForm:
         )
         happened = simulated(rule, mse=mse, variates=shape[0], steps=shape[1])
         assert predicted.item() == pytest.approx(happened, abs=0.01)
+
+    @pytest.mark.parametrize(("dimensions", "points"), [(1, 80_001), (3, 20_001), (96, 801)])
+    @pytest.mark.parametrize("bias", [1 / 3, 0.999, 3.0])
+    def test_a_sample_within_a_tolerance_is_as_likely_as_the_integral_over_its_noise_tells(
+        self, dimensions: int, points: int, bias: float
+    ) -> None:
+        for sigma, mse_tol in itertools.product((0.3, 1.0), (0.0, 0.1, 1.0)):
+            reach = math.sqrt(dimensions * mse_tol) / sigma + 8
+            distance = torch.linspace(0, 1, 24).double().square() * reach
+            rule = Gaussian(sigma=sigma, bias=bias, mse_tol=mse_tol, **SAMPLING)
+            told = rule.chance((distance * sigma).square() / dimensions, dimensions=dimensions)
+            most = dimensions * mse_tol / sigma**2
+            theory = integrated(distance, dimensions, bias=bias, most=most, points=points)
+            assert torch.allclose(told, theory, rtol=0, atol=1e-4)
 
     def test_lossless_accepts_twice_the_normal_tail_at_half_the_distance(self) -> None:
         rule = Lossless(sigma=0.5)

@@ -18,7 +18,8 @@ from speculation.distribution import Normal, Outlook
 from speculation.rules.acceptance import Needs, Pair, Round, followed_by_the_targets
 from speculation.rules.by_variate import ByVariate
 from speculation.rules.fields import Range
-from speculation.rules.likelihood import by_lot, log_ratio, sample_probability
+from speculation.rules.likelihood import by_lot, log_ratio
+from speculation.rules.samples import sample_probability
 from speculation.rules.tolerance import distance
 
 
@@ -84,7 +85,7 @@ class Gaussian(ByVariate):
         return followed_by_the_targets(of, of.verified.sample(of.generator), kept_BK)
 
     def chance(self, mse: Tensor, *, dimensions: int) -> Tensor:
-        """Of a mean as of its average step; of a sample as in `sample_probability`."""
+        """Of a mean as of its average step; of a sample as in `rules.samples`."""
         if self.propose == "sample":
             return sample_probability(
                 mse,

@@ -17,7 +17,8 @@ from torch import Tensor
 from speculation.distribution import Normal, Outlook
 from speculation.rules.acceptance import Acceptance, Needs, Round, followed_by_the_targets
 from speculation.rules.fields import Range
-from speculation.rules.likelihood import by_lot, log_ratio, sample_probability
+from speculation.rules.likelihood import by_lot, log_ratio
+from speculation.rules.samples import sample_probability
 
 # A rejection that this many draws do not resolve had a probability far below one in a hundred.
 RESIDUAL_DRAWS = 1_000
@@ -61,7 +62,7 @@ class Lossless(Acceptance):
         return followed_by_the_targets(of, replacement, alike_BK)
 
     def chance(self, mse: Tensor, *, dimensions: int) -> Tensor:
-        """Twice the normal tail at half the distance, as in `sample_probability`."""
+        """Twice the normal tail at half the distance, as in `rules.samples`."""
         return sample_probability(mse, dimensions=dimensions, sigma=self.sigma)
 
 

@@ -40,7 +40,7 @@ class Search(Common):
     """instead of the study's own number"""
     name: str | None = None
     """instead of the study's own: the same search again, beside the first"""
-    sampler: Literal["tpe", "nsgaii", "gp", "random"] | None = None
+    sampler: Literal["nested", "tpe", "nsgaii", "gp", "random"] | None = None
     """instead of the study's own"""
     dry_run: bool = False
     """say what would be searched, how many drafts that is and what training them costs"""

@@ -8,10 +8,16 @@ Two measurements of the same passes differ by some per cent, and those of two de
 whoever compares predictions takes all of them from one calibration per pair. A kept one is used
 for as long as pair, work, device and PyTorch are the same, so that a study that goes on, or runs on
 two kinds of device, stays on one scale each. To have it measured anew, delete its file.
+
+Other load makes a pass slower, and nothing makes it faster than it is. So a kept one whose plain
+step takes far longer than the same step takes now was measured beside other load: it is measured
+anew, once it is found out, and replaced where the new one is steady. One that is faster than now
+may well be true, and stays.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +41,13 @@ VERSION: Literal[1] = 1
 REMEDY = "delete it, and it is measured anew"
 TRIES = 3
 """Beside other load six steps may take less than one did: that is no cost, and is timed again."""
+STEADY = 1.5
+"""Largest factor between a plain step before a measurement and after it."""
+APART = 2.0
+"""Largest factor between a calibration and other seconds of the same passes. A clock that rises or
+falls with the load makes 1.5; a second busy process on the same cores makes 2."""
+_checked: set[Path] = set()
+"""Calibrations that this process has held against the device as it is: once is enough."""
 
 
 class Work(Settings):
@@ -133,6 +146,9 @@ class Calibration(Settings):
     costs: cost.PassCosts
     speedup_alone: Positive
     """seconds of the target over seconds of the draft, each alone"""
+    steady: bool = True
+    """whether a plain step took the same before and after; if not, it is measured anew when another
+    process asks for it"""
     seconds: float
     """that measuring took"""
     device: str
@@ -154,6 +170,39 @@ class Calibration(Settings):
         if not _takes_time(costs):
             raise ValueError("costs have a pass that takes no time")
         return self
+
+
+class Timers(NamedTuple):
+    """What times a pair on its device."""
+
+    measure: Callable[[], Prices]
+    """all of it"""
+    step: Callable[[], float]
+    """seconds of the target's plain step at the largest batch, as in `costs.step_s`: a moment"""
+
+
+class _Try(NamedTuple):
+    """A measurement, between two plain steps."""
+
+    before_s: float
+    prices: Prices
+    after_s: float
+
+    @property
+    def unrest(self) -> float:
+        """How far its steps are apart, in the largest factors allowed: up to 1 it is steady."""
+        if not _takes_time(self.prices.costs):
+            return math.inf
+        around_s = self.before_s, self.after_s
+        return max(
+            apart(*around_s) / STEADY,
+            apart(self.prices.costs.step_s[-1], min(around_s)) / APART,
+        )
+
+
+def apart(one: float, other: float) -> float:
+    """How many times as long the longer of two durations is; infinite where one is none."""
+    return max(one, other) / min(one, other) if min(one, other) > 0 else math.inf
 
 
 def _takes_time(costs: cost.PassCosts) -> bool:
@@ -180,8 +229,9 @@ def of_pair(
 ) -> Calibration:
     """The kept calibration of a pair on the device that holds it, or one that is measured now.
 
-    Wants an otherwise idle machine. Models as `evaluate.ready` gives them; `windows` are what they
-    read, of which only the number of variates counts.
+    A kept one is measured anew where it cannot be true, as in `obtain`. Wants an
+    otherwise idle machine. Models as `evaluate.ready` gives them; `windows` are what they read, of
+    which only the number of variates counts.
 
     Raises:
         ConfigError: the kept one cannot be read; names the file and the remedy.
@@ -201,42 +251,67 @@ def of_pair(
             timing.time_alone(target, draft, windows, evaluation=evaluation),
         )
 
-    return obtain(Key.here(work, target.device), measure=measure, storage=storage)
+    def step() -> float:
+        return timing.time_step(target, windows, evaluation=evaluation)
+
+    return obtain(Key.here(work, target.device), timers=Timers(measure, step), storage=storage)
 
 
-def obtain(key: Key, *, measure: Callable[[], Prices], storage: Path) -> Calibration:
-    """The kept calibration of a key; else what `measure` tells, which is kept from now on.
+def obtain(key: Key, *, timers: Timers, storage: Path) -> Calibration:
+    """The kept calibration of a key; else what is measured now, which is kept from now on.
 
-    Of several that ask for one at the same time, one measures and the others wait for it.
+    A kept one is checked once by each process. One that was not steady, or whose step takes over
+    `APART` times as long as it does now, gives way to a steady one. Of several that ask at the same
+    time, one measures and the others wait for it.
 
     Raises:
         ConfigError: the kept one cannot be read; names the file and the remedy.
         DiskFull: there is no room to keep it.
     """
     path = path_of(key, storage=storage)
-    if not path.is_file():
+    kept = _kept(path, key)
+    if kept is None or (path not in _checked and not _may_be_true(kept, timers)):
         with claims.held(storage / "claims" / f"calibration-{path.stem}"):
-            if not path.is_file():
-                content = _measured(key, measure).model_dump_json(indent=2)
-                files.atomic_write(path, content + "\n")
+            if _kept(path, key) == kept:  # while this one waited, nobody else measured
+                began = time.perf_counter()
+                best = _steadiest(timers)
+                if kept is None or best.unrest <= 1:
+                    found = _calibration(key, best, seconds=time.perf_counter() - began)
+                    files.atomic_write(path, found.model_dump_json(indent=2) + "\n")
+    _checked.add(path)
+    return _kept(path, key) or read(path)
+
+
+def _kept(path: Path, key: Key) -> Calibration | None:
+    """The calibration of the key, or None where there is none yet."""
+    if not path.is_file():
+        return None
     calibration = read(path)
     if calibration.key != key:
         raise ConfigError(f"{path} is of another pair or device than its name says: {REMEDY}")
     return calibration
 
 
-def _measured(key: Key, measure: Callable[[], Prices]) -> Calibration:
-    began = time.perf_counter()
-    for _ in range(TRIES):
-        prices = measure()
-        if _takes_time(prices.costs):
-            break
+def _may_be_true(kept: Calibration, timers: Timers) -> bool:
+    return kept.steady and kept.costs.step_s[-1] <= APART * timers.step()
+
+
+def _steadiest(timers: Timers) -> _Try:
+    """The first of up to `TRIES` measurements that is steady, else the steadiest."""
+    tried: list[_Try] = []
+    while len(tried) < TRIES and not (tried and tried[-1].unrest <= 1):
+        tried.append(_Try(timers.step(), timers.measure(), timers.step()))
+    return min(tried, key=lambda one: one.unrest)
+
+
+def _calibration(key: Key, best: _Try, *, seconds: float) -> Calibration:
     facts = provenance.collect()
     return Calibration(
         key=key,
-        costs=prices.costs,
-        speedup_alone=prices.speedup_alone,
-        seconds=time.perf_counter() - began,
+        costs=best.prices.costs,
+        speedup_alone=best.prices.speedup_alone,
+        steady=best.unrest <= 1,
+        seconds=seconds,
         device=key.device.words,
         **{name: facts[name] for name in ("host", "time_utc", "versions")},
     )

@@ -1,6 +1,7 @@
 """What rules come to, from the courses of a draft: no decoding, a fraction of a millisecond a rule.
 
     expected = expect(courses, rules, steps=96)
+    speedups = expected.speedups(costs, rules, evaluation=evaluation, patch=96)
 
 A rule says how likely each proposal is accepted; with that the forecasts of all windows go down
 their courses (`foredraft.judge.courses`) as probabilities do. What comes of it is the expectation
@@ -8,8 +9,8 @@ over the lots that decoding would draw: of acceptance, of the rounds, and of the
 
 Exact, for rules that propose means: the probability of every round that was played, and with it all
 that is counted there. Modelled: rounds that no probe was likely to reach; samples (`propose`),
-whose courses are taken for those of the means; and a rule that adapts, which is taken to propose as
-many patches as it may.
+whose courses are taken for those of the means; and a rule that adapts, which is given the best
+fixed lookahead at the costs in question.
 
 Shapes: R rounds, K proposals, M = K + 1 ways to end a round, C variates, Q rules.
 """
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor
 
 from foredraft.judge.courses import Courses
-from speculation import Acceptance
+from foredraft.settings.config import Evaluation
+from speculation import Acceptance, cost
+from speculation.plan import WORTHWHILE
 
 RULES_AT_ONCE = 64
 """Rules that go down the courses together: enough to share the work, few enough for the cache."""
@@ -44,6 +47,35 @@ class Expected(NamedTuple):
     """that of the means: not a number for a rule that draws samples"""
     deviation_Q: Tensor
     """mean squared difference to the reference's forecast"""
+
+    def speedups(
+        self,
+        costs: cost.PassCosts,
+        rules: Sequence[Acceptance],
+        *,
+        evaluation: Evaluation,
+        patch: int,
+    ) -> Tensor:
+        """The predicted speedups [Q], as `evaluate.predict` gives them."""
+        patches = -(-evaluation.horizon // patch)
+        speedup_Q = torch.ones(len(rules), dtype=torch.float64)
+        for lookahead in range(1, self.pass_rates_QK.shape[1] + 1):
+            wanted = [q for q, rule in enumerate(rules) if _may_propose(rule, lookahead)]
+            if not wanted:
+                continue
+            rows = torch.tensor(wanted)
+            fast = cost.predicted_speedups(
+                costs,
+                self.pass_rates_QK[rows],
+                lookahead=lookahead,
+                patches=patches,
+                renorm_every=evaluation.policy.renorm_every,
+                batch=evaluation.batch,
+            )
+            adapts = torch.tensor([rules[q].adapt for q in wanted])
+            better = (fast >= WORTHWHILE) & (fast > speedup_Q[rows])
+            speedup_Q[rows] = torch.where(~adapts | better, fast, speedup_Q[rows])
+        return speedup_Q
 
 
 def expect(courses: Courses, rules: Sequence[Acceptance], *, steps: int) -> Expected:
@@ -150,3 +182,7 @@ def _chances(courses: Courses, rules: Sequence[Acceptance], *, steps: int) -> Te
 def _noise(rule: Acceptance) -> float:
     """Variance of what a rule emits round its means, in the target's squared units."""
     return float(getattr(rule, "sigma", 0.0)) ** 2 if rule.needs == "samples" else 0.0
+
+
+def _may_propose(rule: Acceptance, lookahead: int) -> bool:
+    return lookahead <= rule.lookahead if rule.adapt else lookahead == rule.lookahead

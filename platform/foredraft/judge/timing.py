@@ -31,6 +31,7 @@ from speculation.history import alike
 CALIBRATION_REPEATS = 45
 CALIBRATION_S = 3.0  # after which a batch size is left at 3 repeats or more
 STEPS_IN_A_ROW = 5
+LOOKS = 3  # of which a step's median is taken, where it is only to be checked
 ALONE_PAIRS = 7
 # Passes of new shapes are compiled when they are first met, for some milliseconds each.
 WARM_UP_S = 1.0
@@ -169,19 +170,8 @@ class _Calibration:
         return step_median, verifies, drafts, step_anchor_s, round_anchor_s
 
     def _alone(self) -> tuple[float, float]:
-        """Seconds of the target's first step from a window, and of one that follows it.
-
-        By whole forecasts of two lengths: steps in a row find the processor's caches full of the
-        target's own weights, as a step that is timed between other passes does not.
-        """
-        seconds = []
-        for patches in (1, 1 + STEPS_IN_A_ROW):
-            started = _now(self.target.device)
-            horizon = patches * self.target.config.patch
-            rollout(self.target, self.context_BTC, horizon=horizon, policy=self.unanchored)
-            seconds.append(_now(self.target.device) - started)
-        first, many = seconds
-        return first, (many - first) / STEPS_IN_A_ROW
+        """Seconds of the target's first step from a window, and of one that follows it."""
+        return _first_and_next(self.target, self.context_BTC, policy=self.unanchored)
 
     def _open(self) -> tuple[Pair, float]:
         """A pair with patches behind the window, and the seconds of its first round."""
@@ -208,6 +198,31 @@ class _Calibration:
         pair.drafting.forget(1 + (count if self.draft.config.patches_out > 1 else min(count, 1)))
         seconds = play_round(pair, count)
         return seconds.draft, seconds.verify + seconds.accept
+
+
+def time_step(target: Forecaster, windows: EvaluationWindows, *, evaluation: Evaluation) -> float:
+    """Seconds of the target's plain step at the evaluation's batch: a moment, for a first look."""
+    context_BTC = _contexts(windows, evaluation.batch, target.device)
+    policy = ContextPolicy(evaluation.policy.kind)
+    times = [_first_and_next(target, context_BTC, policy=policy) for _ in range(1 + LOOKS)]
+    return statistics.median(step for _, step in times[1:])  # the first warms up
+
+
+def _first_and_next(
+    target: Forecaster, context_BTC: Tensor, *, policy: ContextPolicy
+) -> tuple[float, float]:
+    """Seconds of the target's first step from a window, and of one that follows it.
+
+    By whole forecasts of two lengths: steps in a row find the processor's caches full of the
+    target's own weights, as a step that is timed between other passes does not.
+    """
+    seconds = []
+    for patches in (1, 1 + STEPS_IN_A_ROW):
+        started = _now(target.device)
+        rollout(target, context_BTC, horizon=patches * target.config.patch, policy=policy)
+        seconds.append(_now(target.device) - started)
+    first, many = seconds
+    return first, (many - first) / STEPS_IN_A_ROW
 
 
 class StageSeconds(NamedTuple):

@@ -140,14 +140,14 @@ def evaluation_of(trial: Trial, study: Study) -> Evaluation:
 def _with_doubt(measured: Measured) -> str:
     """A measured speedup, and why it is not believed where it is not."""
     doubt = f" (not believed: {measured.doubt})" if measured.doubt else ""
-    return f"{measured.in_words()}{doubt}"
+    return f"{measured.in_words(unit='×')}{doubt}"
 
 
 def _in_words(number: int, outcome: Outcome) -> str:
     measured, metrics, test = outcome.measured, outcome.metrics, outcome.test
     assert measured
     sentence = (
-        f"trial {number}: predicted {metrics.predicted_speedup:.2f}x, measured "
+        f"trial {number}: predicted {metrics.predicted_speedup:.2f}×, measured "
         f"{_with_doubt(measured)}"
     )
     if test:

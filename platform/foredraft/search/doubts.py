@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from foredraft.judge.calibrations import APART, apart
 from foredraft.judge.timing import Timing
 from foredraft.search.trial import Measured, Outcome
 from foredraft.settings.config import Evaluation
@@ -25,12 +26,18 @@ SPREAD = 0.5
 """Widest interval of the pairs' ratios, as a share of their median: +-25 %. Of twenty pairs that is
 about the distance between their quartiles, which five or ten odd ones do not move; 5 % of noise a
 pair makes 0.07, and 20 % still only 0.27."""
-APART = 2.0
-"""Largest factor between the target's seconds and its calibration. A clock that rises or falls with
-the load makes 1.5; a second busy process on the same cores makes 2."""
 LEAST_ERROR = 0.25
 """Error that a prediction is granted at least, as a factor to either side: on forecasts of some
 milliseconds the cost model is off by up to 15 %, and a pair's noise comes on top."""
+
+# Load makes a pass slower and nothing makes it faster: the slower of two seconds is the odd one.
+BUSY_NOW = (
+    "something else kept the machine busy when it was timed; on an idle one --resume times it anew"
+)
+BUSY_THEN = (
+    "something else kept the machine busy when it was calibrated; foredraft reprice calibrates "
+    "it anew and chooses by that"
+)
 
 
 class Expected(NamedTuple):
@@ -71,7 +78,7 @@ def trusted(measure: Callable[[], Timing], *, expected: Expected | None) -> Meas
         if why_doubt(tried[-1], expected=expected) is None:
             return Measured.of(tried[-1])
     steadiest = min(tried, key=lambda timing: timing.speedup_spread)
-    doubt = f"{why_doubt(steadiest, expected=expected)}, in the steadiest of {TRIES} tries"
+    doubt = f"in the steadiest of {TRIES} tries {why_doubt(steadiest, expected=expected)}"
     return Measured.of(steadiest).model_copy(update={"doubt": doubt})
 
 
@@ -79,24 +86,25 @@ def why_doubt(timing: Timing, *, expected: Expected | None) -> str | None:
     """Why a measurement cannot be true, in words with its numbers; None where it can."""
     if timing.speedup_spread > SPREAD:
         return (
-            f"its {timing.pairs} pairs are {timing.speedup_spread:.0%} of their median apart, "
-            f"over {SPREAD:.0%}"
+            f"its {timing.pairs} pairs are {_percent(timing.speedup_spread)} of their median "
+            f"apart, over {_percent(SPREAD)}"
         )
     if expected is None:
         return None
-    if _factor(timing.target_s, expected.target_s) > APART:
+    if apart(timing.target_s, expected.target_s) > APART:
+        busy = BUSY_NOW if timing.target_s > expected.target_s else BUSY_THEN
         return (
             f"the target alone took {timing.target_s:.3g} s, and by its calibration takes "
-            f"{expected.target_s:.3g} s, over {APART:g} times apart"
+            f"{expected.target_s:.3g} s, over {APART:g} times apart: {busy}"
         )
-    if _factor(timing.speedup, expected.speedup) > 1 + expected.error:
+    if apart(timing.speedup, expected.speedup) > 1 + expected.error:
         return (
-            f"{timing.speedup:.2f}x was measured and {expected.speedup:.2f}x predicted, which is "
-            f"within {expected.error:.0%} elsewhere"
+            f"{timing.speedup:.2f}× was measured and {expected.speedup:.2f}× predicted, which is "
+            f"within {_percent(expected.error)} elsewhere"
         )
     return None
 
 
-def _factor(one: float, other: float) -> float:
-    """How many times as large the larger of two positive numbers is."""
-    return max(one, other) / min(one, other)
+def _percent(fraction: float) -> str:
+    """A fraction as the report writes it, without digits that nobody needs here."""
+    return f"{fraction * 100:.0f} %"

@@ -29,7 +29,7 @@ from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
-from foredraft.search.coordinator import COORDINATOR, Coordinator, Job
+from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.machines import (
     check_shared,
     cluster_in_words,
@@ -38,10 +38,12 @@ from foredraft.search.machines import (
     settled,
     submit,
 )
+from foredraft.search.nested import Nested
 from foredraft.search.progress import Bar, Board, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.search.workshop import Job
 from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
@@ -290,24 +292,33 @@ def _search(
     *,
     verbose: bool,
 ) -> None:
-    """Nothing; afterwards Optuna's study holds as many trials of its own as were asked for."""
+    """Nothing; afterwards Optuna's study holds as many trials of its own as were asked for.
+
+    Fewer where a nested search expects nothing of any other setting.
+    """
     study = begun.study
-    searcher = OptunaSearcher(study, optuna_study)
+    job = Job(study, storage, target.path, target.config, once.start())
+    at_once = _at_once(study, console)
+    nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
+    searcher = OptunaSearcher(study, optuna_study, nested=nested)
     # The searcher has closed what a dead driver left: there may be more now than had begun.
     ended = [t for t in _record(study, optuna_study, begun.target).trials if t.state != "running"]
     if study.warm_start and not record.own(ended):
         console.print(warm.start(study, optuna_study, storage=storage))
     left = study.trials - len(record.own(ended))
     if left > 0:
-        job = Job(study, storage, target.path, target.config, once.start())
         bar = Bar(study.trials, ended=ended, budget=study.budget)
-        at_once = _at_once(study, console)
         _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
+    if nested:
+        nested.close()
     if searcher.stuck:
         raise StudyStopped(
             f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
         )
-    if len(record.own(_record(study, optuna_study, begun.target).trials)) < study.trials:
+    count = len(record.own(_record(study, optuna_study, begun.target).trials))
+    if nested and nested.exhausted:
+        console.print(f"after {count} of {study.trials} trials: {nested.in_words}", soft_wrap=True)
+    elif count < study.trials:
         raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
 
 

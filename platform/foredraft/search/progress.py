@@ -103,6 +103,11 @@ class Board(tune.Callback):
                 writer.add_scalar(name, value, 0)
 
 
+def say(line: str) -> None:
+    """A line on standard error, above the bar where there is one."""
+    Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def epoch_in_words(row: Mapping[str, Any], training: Training) -> str:
     """An epoch of the target's training as one line, with what its stage may still take."""
     stage = next(stage for stage in training.stages if stage.name == row["stage"])

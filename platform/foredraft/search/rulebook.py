@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ def spread(study: Study, *, emits_draft: bool, count: int = PROBES) -> list[Acce
     return [longest, *found[1:]]
 
 
+def emissions(study: Study) -> list[bool]:
+    """Whether the study's rules emit the draft's patches: one answer or both, in order."""
+    return sorted({study.rule(settings).emits_draft for settings in _settings(study)})
+
+
 def _settings(study: Study) -> Iterator[dict[str, Any]]:
     """Settings at the points of a Sobol sequence, which leaves no part of the space out."""
     dimensions = study.dimensions
@@ -45,12 +51,20 @@ def _settings(study: Study) -> Iterator[dict[str, Any]]:
         yield at(dimensions, dict(zip(dimensions, point, strict=True)))
 
 
-def at(dimensions: Mapping[str, Dimension], shares: Mapping[str, float]) -> dict[str, Any]:
-    """Settings so far along each dimension, from 0 up to 1, of those that exist beside the rest."""
+def at(
+    dimensions: Mapping[str, Dimension],
+    shares: Mapping[str, float],
+    *,
+    fixed: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Settings so far along each dimension, from 0 up to 1, of those that exist beside the others.
+
+    What is fixed has its value.
+    """
     settings: dict[str, Any] = {}
     for name, dimension in dimensions.items():
         if dimension.is_active(settings):
-            settings[name] = _value(dimension, shares[name])
+            settings[name] = fixed[name] if name in fixed else _value(dimension, shares[name])
     return settings
 
 

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
-from foredraft.search.record import TRIAL, address_of, settings_of, trial_of
+from foredraft.search.nested import Nested
+from foredraft.search.record import TRIAL, address_of, settings_of, trial_of, trials_of
+from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
-from foredraft.settings.dimensions import ChoiceDimension, Dimension, FloatDimension
 from foredraft.settings.study import OBJECTIVES, Study
 
 SAME_ERROR_LIMIT = 3
@@ -71,33 +71,12 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
     return record
 
 
-def sampler_of(study: Study, *, seed: int) -> BaseSampler:
-    """The sampler that a study names."""
-    if study.sampler == "random":
-        return RandomSampler(seed=seed)
-    if study.sampler == "nsgaii":
-        return NSGAIISampler(seed=seed, population_size=max(4, study.startup_trials))
-    if study.sampler == "gp":
-        try:
-            import scipy  # type: ignore[import-untyped]  # noqa: F401
-        except ImportError as error:
-            raise ConfigError("sampler is 'gp': it needs scipy; pip install scipy") from error
-        return GPSampler(seed=seed, n_startup_trials=study.startup_trials)
-    # Dimension by dimension: over all of them together it settles on a corner sooner (LOG.md).
-    # Trials under way count as bad ones until they report, so that the next is another.
-    return TPESampler(
-        seed=seed,
-        n_startup_trials=study.startup_trials,
-        constant_liar=study.machine.concurrency != 1,
-    )
-
-
 class OptunaSearcher(Searcher):
     """Asks Optuna for settings and tells it what they came to."""
 
-    def __init__(self, study: Study, record: optuna.Study) -> None:
+    def __init__(self, study: Study, record: optuna.Study, *, nested: Nested | None = None) -> None:
         super().__init__()
-        self.study, self.record = study, record
+        self.study, self.record, self.nested = study, record, nested
         self.asked: dict[str, optuna.Trial] = {}
         self.errors: list[str] = []
         self.interrupted = self._close_reported()
@@ -111,14 +90,24 @@ class OptunaSearcher(Searcher):
         same = len(last) == SAME_ERROR_LIMIT and len({_kind(error) for error in last}) == 1
         return last[-1] if same and last[-1] else None
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing else is worth a trial."""
+        return self.nested is not None and self.nested.exhausted
+
     def suggest(self, trial_id: str) -> Any:
-        """The settings of the next trial, and the front that it has to reach."""
+        """The settings of the next trial, and the front that it has to reach.
+
+        None while nothing is worth a trial before a draft is ready: Tune asks again.
+        """
         if self.stuck:
             return Searcher.FINISHED
-        trial = self._interrupted() or self.record.ask()
+        ended = self._ended()
+        trial = self._interrupted() or self._next(ended)
+        if trial is None:
+            return Searcher.FINISHED if self.exhausted else None
         self.asked[trial_id] = trial
         settings = draw(trial, self.study.dimensions)
-        ended = self._ended()
         return {
             "settings": settings,
             "number": trial.number,
@@ -171,6 +160,19 @@ class OptunaSearcher(Searcher):
                 self._close(optuna.Trial(self.record, stored._trial_id), trial)
         return left
 
+    def _next(self, ended: list[Trial]) -> optuna.Trial | None:
+        """A new trial: one that somebody wished for, else as the nested search or Optuna says."""
+        wished = self.record.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if self.nested and not wished:
+            begun = trials_of(self.record.get_trials(deepcopy=False), study=self.study)
+            left = self.study.trials - len([one for one in begun if not one.source])
+            settings = self.nested.next(ended, left=left)
+            if settings is None:
+                return None
+            if settings:
+                self.record.enqueue_trial(settings)
+        return self.record.ask()
+
     def _interrupted(self) -> optuna.Trial | None:
         return optuna.Trial(self.record, self.interrupted.pop(0)) if self.interrupted else None
 
@@ -193,25 +195,6 @@ class OptunaSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the storage holds all."""
-
-
-def draw(trial: optuna.Trial, dimensions: dict[str, Dimension]) -> dict[str, Any]:
-    """A value for each dimension that exists beside the values before it."""
-    settings: dict[str, Any] = {}
-    for name, dimension in dimensions.items():
-        if not dimension.is_active(settings):
-            continue
-        if isinstance(dimension, ChoiceDimension):
-            settings[name] = trial.suggest_categorical(name, dimension.choices)
-        elif isinstance(dimension, FloatDimension):
-            low, high, options = dimension.low, dimension.high, {"log": dimension.log}
-            value = trial.suggest_float(name, low, high, step=dimension.step, **options)
-            settings[name] = dimension.rounded(value)
-        else:
-            settings[name] = trial.suggest_int(
-                name, dimension.low, dimension.high, step=dimension.step, log=dimension.log
-            )
-    return settings
 
 
 def _kind(error: str) -> str:

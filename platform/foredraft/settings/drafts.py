@@ -11,7 +11,7 @@ none of these: they have a plan of their own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -150,13 +150,8 @@ class DraftPlan(Settings):
             ConfigError: a factor at which nothing can be built.
         """
 
-        def tried(name: str, dimension: Dimension) -> Sequence[Any]:
-            if name in FACTORS:
-                return _told_apart(target, name, dimension.sampled)
-            return dimension.sampled if name in DRAFT_DIMENSIONS else dimension.ends[:1]
-
         found: list[Training] = []
-        for settings in combinations(dimensions, tried, only=DRAFT_DIMENSIONS):
+        for settings in self.drawn(target, dimensions):
             try:
                 training = self.training(target, settings, path=path)
             except InvalidInput as error:
@@ -164,6 +159,29 @@ class DraftPlan(Settings):
             if training not in found:
                 found.append(training)
         return sorted(found, key=lambda training: training.model.num_parameters)
+
+    def drawn(
+        self,
+        target: Architecture,
+        dimensions: Mapping[str, Dimension],
+        *,
+        beside: Sequence[str] = (),
+    ) -> Iterator[dict[str, Any]]:
+        """Settings of these dimensions that lead to every draft, some of them to the same.
+
+        Args:
+            target: whose drafts.
+            dimensions: in an order that can be drawn.
+            beside: other dimensions whose values are to be told apart too.
+        """
+
+        def tried(name: str, dimension: Dimension) -> Sequence[Any]:
+            if name in FACTORS:
+                return _told_apart(target, name, dimension.sampled)
+            wanted = name in DRAFT_DIMENSIONS or name in beside
+            return dimension.sampled if wanted else dimension.ends[:1]
+
+        return combinations(dimensions, tried, only=(*DRAFT_DIMENSIONS, *beside))
 
     def check_dimensions(self, dimensions: Mapping[str, Dimension]) -> None:
         """Nothing, where whatever these dimensions draw is a draft, and each of them has an effect.

@@ -78,8 +78,13 @@ class Study(Settings):
     budget: Positive = 1.01
     """largest mse_ratio (speculation's mse over the target's own, as it reads under `reference`) of
     a trial that may be chosen"""
-    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
-    """of Optuna: `gp` needs scipy and one to two seconds per suggestion"""
+    sampler: Literal["nested", "tpe", "nsgaii", "gp", "random"] = "nested"
+    """`nested` goes through all rules of a draft in closed form and decodes those that are expected
+    to add to the front; the others are Optuna's, over everything together (`gp` needs scipy and
+    one to two seconds per suggestion)"""
+    outer: Literal["gain", "tpe", "nsgaii", "gp", "random"] = "gain"
+    """how `nested` picks the next draft: by what its front is expected to add a second, or by one
+    of Optuna's samplers"""
     first: tuple[dict[str, Any], ...] = ()
     """settings to try before the sampler has its way; what they leave out is drawn"""
     warm_start: str | None = None
@@ -111,6 +116,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _holds_together(self) -> Study:
         self._check_objectives()
+        self._check_sampler()
         self._check_dimensions()
         rules.check_fields(self.acceptance, self.dimensions)
         for settings in combinations(
@@ -128,6 +134,13 @@ class Study(Settings):
                 )
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives are {', '.join(self.objectives)}: name each once")
+
+    def _check_sampler(self) -> None:
+        if self.outer != "gain" and self.sampler != "nested":
+            raise ValueError(
+                f"outer is {self.outer!r}: it has no effect where sampler is {self.sampler!r}; "
+                "leave it out, or set sampler: nested"
+            )
 
     def _check_dimensions(self) -> None:
         known = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS, *field_names())

@@ -2,13 +2,18 @@
 
 A pair is measured once per device and work, whoever asks; what changes its seconds changes its key,
 and nothing else does. A file that cannot be used is refused in one line, never measured over.
+
+- A burst of load while a pair is measured has it measured again; where no try was steady the file
+  says so, and the next process measures anew.
+- A kept one that is far slower than the device is replaced by a steady one, looked at once a
+  process; one that is faster, or only somewhat slower, stays.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ import torch
 
 from foredraft.errors import ConfigError
 from foredraft.judge import calibrations
-from foredraft.judge.calibrations import Device, Key, Prices, Work
+from foredraft.judge.calibrations import Calibration, Device, Key, Prices, Timers, Work
 from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.settings.config import Evaluation
 from speculation import ContextPolicy
@@ -55,10 +60,99 @@ def counted(*answers: Prices) -> tuple[Callable[[], Prices], list[Prices]]:
     return measure, told
 
 
+def timers(measure: Callable[[], Prices], *steps_s: float) -> Timers:
+    """What measures, and what a plain step takes each time it is asked: the last for ever."""
+    told: Iterator[float] = iter(steps_s)
+    last = steps_s[-1] if steps_s else 1.0
+    return Timers(measure, lambda: next(told, last))
+
+
+def slowed(factor: float) -> Prices:
+    """What is told of the same pair beside other load."""
+    step, verify, draft, *anchors = list(vars(COSTS).values())[1:]
+    more = [tuple(tuple(factor * s for s in column) for column in part) for part in (verify, draft)]
+    return Prices(PassCosts((1,), (factor * step[0],), *more, *anchors), 3.0)
+
+
+@pytest.fixture
+def another_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What makes this process one that has looked at no calibration yet."""
+    return lambda: monkeypatch.setattr(calibrations, "_checked", set())
+
+
+def test_a_burst_of_load_while_a_pair_is_measured_has_it_measured_again(tmp_path: Path) -> None:
+    for number, (steps_s, first) in enumerate(
+        [((1.0, 1.6, 1.0), PRICES), ((1.6, 1.0), PRICES), ((1.0, 1.0), slowed(2.1))]
+    ):
+        measure, told = counted(first, Prices(COSTS, 9.0))
+        found = calibrations.obtain(
+            key(), timers=timers(measure, *steps_s), storage=tmp_path / str(number)
+        )
+        assert len(told) == 2
+        assert (found.speedup_alone, found.costs, found.steady) == (9.0, COSTS, True)
+
+
+def test_where_no_try_is_steady_the_steadiest_is_kept_and_the_next_process_measures_anew(
+    tmp_path: Path, another_process: Callable[[], None]
+) -> None:
+    measure, told = counted(*(Prices(COSTS, s) for s in (1.0, 2.0, 3.0)))
+    restless = timers(measure, 1.0, 1.9, 1.0, 1.6, 1.0, 1.9)
+    first = calibrations.obtain(key(), timers=restless, storage=tmp_path)
+    assert len(told) == calibrations.TRIES
+    assert (first.speedup_alone, first.steady) == (2.0, False)
+    measure, told = counted(Prices(COSTS, 9.0))
+    assert calibrations.obtain(key(), timers=timers(measure), storage=tmp_path) == first
+    assert not told
+    another_process()
+    again = calibrations.obtain(key(), timers=timers(measure), storage=tmp_path)
+    assert (again.speedup_alone, again.steady) == (9.0, True)
+
+
+def _after(
+    kept: Prices, found: Prices, *steps_s: float, storage: Path, another: Callable[[], None]
+) -> tuple[Calibration, int]:
+    """What another process is told of a kept calibration, and how often it measured."""
+    steady = timers(lambda: kept, kept.costs.step_s[0])
+    calibrations.obtain(key(), timers=steady, storage=storage)
+    another()
+    measure, told = counted(found)
+    got = [
+        calibrations.obtain(key(), timers=timers(measure, *steps_s), storage=storage)
+        for _ in range(2)
+    ]
+    assert got[0] == got[1]
+    return got[0], len(told)
+
+
+def test_a_kept_one_that_is_far_slower_than_the_device_is_measured_anew_by_the_next_process(
+    tmp_path: Path, another_process: Callable[[], None]
+) -> None:
+    found, times = _after(slowed(2.1), PRICES, 1.0, storage=tmp_path, another=another_process)
+    assert (found.costs, times) == (COSTS, 1)
+
+
+@pytest.mark.parametrize("step_s", [0.55, 1.0, 5.0])
+def test_a_kept_one_that_may_be_true_stays_whatever_load_there_is_now(
+    step_s: float, tmp_path: Path, another_process: Callable[[], None]
+) -> None:
+    other = slowed(step_s)
+    found, times = _after(PRICES, other, step_s, storage=tmp_path, another=another_process)
+    assert (found.costs, times) == (COSTS, 0)
+
+
+@pytest.mark.parametrize("restless", [slowed(-1.0), slowed(9.0)], ids=["free", "slow"])
+def test_a_kept_one_gives_way_to_none_that_is_not_steady(
+    restless: Prices, tmp_path: Path, another_process: Callable[[], None]
+) -> None:
+    kept = slowed(2.1)
+    found, times = _after(kept, restless, 1.0, storage=tmp_path, another=another_process)
+    assert (found.costs, times) == (kept.costs, calibrations.TRIES)
+
+
 def test_a_pair_is_measured_once_and_every_later_one_is_told_the_same(tmp_path: Path) -> None:
     measure, told = counted(PRICES, Prices(COSTS, 9.0))
-    first = calibrations.obtain(key(), measure=measure, storage=tmp_path)
-    again = calibrations.obtain(key(), measure=measure, storage=tmp_path)
+    first = calibrations.obtain(key(), timers=timers(measure), storage=tmp_path)
+    again = calibrations.obtain(key(), timers=timers(measure), storage=tmp_path)
     assert len(told) == 1
     assert first == again
     assert (first.costs, first.speedup_alone) == (COSTS, 3.0)
@@ -71,7 +165,7 @@ def test_two_kinds_of_device_are_on_one_scale_each(tmp_path: Path) -> None:
     measure, told = counted(PRICES, Prices(COSTS, 9.0))
     for _ in range(2):
         found = [
-            calibrations.obtain(key(device), measure=measure, storage=tmp_path).speedup_alone
+            calibrations.obtain(key(device), timers=timers(measure), storage=tmp_path).speedup_alone
             for device in (LAPTOP, gpu)
         ]
         assert found == [3.0, 9.0]
@@ -133,7 +227,7 @@ def test_of_two_that_ask_at_once_one_measures(tmp_path: Path) -> None:
     found: list[float] = []
 
     def ask(measure: Callable[[], Prices]) -> None:
-        kept = calibrations.obtain(key(), measure=measure, storage=tmp_path)
+        kept = calibrations.obtain(key(), timers=timers(measure), storage=tmp_path)
         found.append(kept.speedup_alone)
 
     first = threading.Thread(target=ask, args=(slowly,))
@@ -153,18 +247,20 @@ def test_a_measurement_that_failed_leaves_nothing_behind(tmp_path: Path) -> None
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError):
-        calibrations.obtain(key(), measure=fail, storage=tmp_path)
-    assert calibrations.obtain(key(), measure=lambda: PRICES, storage=tmp_path).costs == COSTS
+        calibrations.obtain(key(), timers=timers(fail), storage=tmp_path)
+    assert (
+        calibrations.obtain(key(), timers=timers(lambda: PRICES), storage=tmp_path).costs == COSTS
+    )
 
 
 def test_a_step_that_takes_no_time_is_timed_again_and_never_kept(tmp_path: Path) -> None:
     free = Prices(PassCosts((1,), (-0.1,), *list(vars(COSTS).values())[2:]), 3.0)
     measure, told = counted(free, PRICES)
-    assert calibrations.obtain(key(), measure=measure, storage=tmp_path).costs == COSTS
+    assert calibrations.obtain(key(), timers=timers(measure), storage=tmp_path).costs == COSTS
     assert told == [free, PRICES]
     measure, told = counted(free)
     with pytest.raises(ValueError, match="takes no time"):
-        calibrations.obtain(key(batch=1), measure=measure, storage=tmp_path)
+        calibrations.obtain(key(batch=1), timers=timers(measure), storage=tmp_path)
     assert len(told) == calibrations.TRIES
     assert not calibrations.path_of(key(batch=1), storage=tmp_path).exists()
 
@@ -198,7 +294,7 @@ def _unknown(content: dict[str, Any]) -> None:
 def test_a_kept_one_that_cannot_be_read_is_refused_in_one_line_and_not_measured_over(
     tmp_path: Path, damage: Callable[[dict[str, Any]], None] | None, problem: str
 ) -> None:
-    calibrations.obtain(key(), measure=lambda: PRICES, storage=tmp_path)
+    calibrations.obtain(key(), timers=timers(lambda: PRICES), storage=tmp_path)
     path = calibrations.path_of(key(), storage=tmp_path)
     text = path.read_text()
     if damage:
@@ -209,7 +305,7 @@ def test_a_kept_one_that_cannot_be_read_is_refused_in_one_line_and_not_measured_
         path.write_text(text[: len(text) // 2])
     measure, told = counted(PRICES)
     with pytest.raises(ConfigError, match=problem) as refusal:
-        calibrations.obtain(key(), measure=measure, storage=tmp_path)
+        calibrations.obtain(key(), timers=timers(measure), storage=tmp_path)
     said = str(refusal.value)
     assert said.startswith(str(path))
     assert "delete it" in said

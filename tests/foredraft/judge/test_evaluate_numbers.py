@@ -417,7 +417,7 @@ def test_a_study_judges_its_trials_on_its_own_split_and_confirms_them_on_the_tes
         "dimensions": {"mse_tol": {"type": "float", "low": 0.01, "high": 1.0, "log": True}},
         "acceptance": {"rule": "tolerance", "lookahead": 3},
         "trials": 1,
-        "startup_trials": 1,
+        "sampler": "random",
         "stop_early": False,
         "confirm_pairs": 1,
         "confirm_windows": 6,

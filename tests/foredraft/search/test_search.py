@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 import ray
@@ -39,7 +40,7 @@ def study(**changes: object) -> dict[str, object]:
             "lookahead": {"type": "int", "low": 1, "high": 3},
         },
         "trials": 4,
-        "startup_trials": 2,
+        "sampler": "random",
         "confirm_pairs": 2,
         "budget": 100.0,
         "machine": {"concurrency": 2, "use_gpu": False},
@@ -264,6 +265,24 @@ def test_a_second_study_starts_from_the_trials_of_the_first(storage: Path) -> No
     directory = driver.run(validated(Study, second, source="second"), storage=storage)
     trials = pd.read_parquet(directory / "trials.parquet")
     assert list(trials["from_study"].fillna("")) == ["tiny"] * 5 + [""]
+
+
+@pytest.mark.timeout(600)  # of each draft some 10,000 rules are looked at
+def test_a_nested_study_decodes_only_what_is_expected_to_add_to_its_front(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nested = study(name="nested", sampler="nested", trials=6, machine={"use_gpu": False})
+    directory = driver.run(validated(Study, nested, source="nested"), storage=storage)
+    assert "rules in closed form" in capsys.readouterr().err
+    trials = pd.read_parquet(directory / "trials.parquet")
+    assert 1 <= len(trials) <= 6
+    assert set(trials["state"]) == {"complete"}
+    volumes = trials["hypervolume"].tolist()
+    chance = pd.read_parquet(storage / "studies" / "tiny" / "trials.parquet")["hypervolume"]
+    assert volumes[-1] >= chance.max() * 0.99
+    stored = optuna.load_study(study_name="nested", storage=f"sqlite:///{directory / 'study.db'}")
+    keys = {trial.user_attrs["draft_key"] for trial in stored.trials}
+    assert keys == set(trials["draft_key"])
 
 
 def test_the_report_of_a_study_that_ran_can_be_written(storage: Path) -> None:

@@ -45,7 +45,7 @@ def tree(**changes: Any) -> dict[str, Any]:
             "lookahead": {"type": "int", "low": 1, "high": 3},
         },
         "trials": 6,
-        "startup_trials": 3,
+        "sampler": "random",
         "stop_early": False,
         "confirm_pairs": 1,
         "budget": 100.0,

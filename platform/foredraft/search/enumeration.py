@@ -1,0 +1,240 @@
+"""Every rule of a draft in a moment: thousands of settings, and what each is expected to come to.
+
+    inner = enumerate_rules(study, {"scale": 0.7}, evaluation, reference, prepared)
+
+The rules of a study's space are spread over it evenly, then ever closer round those that are on the
+front of what is expected. Nothing is decoded. What is kept is that front; and what it would be for
+a draft that is nearer to the target, or farther from it, as the next draft may be.
+
+Shapes: Q rules, N of them on the front, D objectives, each better the higher it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foredraft.judge import closed_form
+from foredraft.judge.closed_form import Expected
+from foredraft.judge.evaluate import Accuracy
+from foredraft.search import rulebook
+from foredraft.search.gain import front_of, spread_along
+from foredraft.search.judging import Prepared
+from foredraft.settings.config import Evaluation
+from foredraft.settings.drafts import DRAFT_DIMENSIONS
+from foredraft.settings.study import OBJECTIVES, POLICY_DIMENSIONS, Study
+from speculation import Acceptance, cost
+
+EVENLY = 4096
+"""Rules that are spread over the space."""
+REFINED = 2048
+"""Rules that are tried round the front, each time."""
+STEPS = (0.15, 0.05, 0.015)
+"""How far from the front, as deviations along each dimension of the unit cube."""
+NEARER = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""By how much the squared distances of another draft's proposals may differ."""
+OUTER = (*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS)
+"""What tells apart drafts and policies; all else is a rule's."""
+SKETCHED = 32
+"""Rules of the front that are asked what another draft would make of them."""
+
+
+class Sketch(NamedTuple):
+    """Some rules all along the front, and what other drafts would make of them."""
+
+    rules: list[Acceptance]
+    expected: list[Expected]
+    """of each factor of `NEARER`"""
+    costs: cost.PassCosts
+
+    study: Study
+    evaluation: Evaluation
+    reference: Accuracy
+    patch: int
+
+    def goals(self, *, nearer: float = 1.0, draft_cost: float = 1.0) -> Tensor:
+        """The goals [N, D] of those of these rules that keep the budget with another draft.
+
+        Args:
+            nearer: the factor of `NEARER` that its distances have.
+            draft_cost: seconds of its passes, over those of this draft's.
+        """
+        cheaper = [tuple(s * draft_cost for s in column) for column in self.costs.draft_s]
+        costs = dataclasses.replace(self.costs, draft_s=tuple(cheaper))
+        expected = self.expected[NEARER.index(nearer)]
+        speedup_Q = expected.speedups(
+            costs, self.rules, evaluation=self.evaluation, patch=self.patch
+        )
+        kept = expected.mse_Q <= self.study.budget * self.reference.mse
+        return goals_of(expected, speedup_Q, self.study, self.reference)[kept]
+
+
+class Inner(NamedTuple):
+    """The rules of one draft under one context policy that nothing else of them beats."""
+
+    settings: list[dict[str, Any]]
+    goals_ND: Tensor
+    """float64, the study's objectives, turned so that higher is better"""
+    ratio_N: Tensor
+    """float64, the mse_ratio that is expected"""
+    rules: int
+    """that were looked at"""
+    sketch: Sketch
+
+
+def enumerate_rules(
+    study: Study,
+    fixed: Mapping[str, Any],
+    evaluation: Evaluation,
+    reference: Accuracy,
+    prepared: Mapping[bool, Prepared],
+    patch: int,
+) -> Inner:
+    """The front of some 10,000 rules.
+
+    Args:
+        study: its dimensions, objectives and budget.
+        fixed: the settings of the draft and of the policy.
+        evaluation: horizon, policy and batch.
+        reference: of the target alone, under the study's reference policy.
+        prepared: the pair, by whether rules emit the draft's patches.
+        patch: time steps of a patch.
+    """
+    space = _Space(study, fixed, evaluation, reference, prepared, patch)
+    generator = torch.Generator().manual_seed(study.seed)
+    engine = torch.quasirandom.SobolEngine(space.width, scramble=True, seed=study.seed)
+    parts = [space.looked_at(engine.draw(EVENLY, dtype=torch.float64))]
+    for step in STEPS:
+        table = _together(parts)
+        front = table.at(table.front(study.budget))
+        parents = torch.randint(len(front.settings), (REFINED,), generator=generator)
+        noise = torch.randn(REFINED, space.width, generator=generator, dtype=torch.float64)
+        near = (front.point_QI[parents] + step * noise).clamp(0.0, 1.0 - 1e-9)
+        parts.append(space.looked_at(near))
+    table = _together(parts)
+    best = table.at(table.front(study.budget))
+    within = best.at((best.ratio_Q <= study.budget).nonzero().flatten())
+    return Inner(
+        settings=within.settings,
+        goals_ND=within.goals_QD,
+        ratio_N=within.ratio_Q,
+        rules=len(table.settings),
+        sketch=space.sketch(best),
+    )
+
+
+def goals_of(expected: Expected, speedup_Q: Tensor, study: Study, reference: Accuracy) -> Tensor:
+    """The study's objectives [Q, D] of what is expected, turned so that higher is better."""
+    values = {
+        "acceptance_rate": expected.acceptance_rate_Q,
+        "accept_length": expected.accept_length_Q,
+        "predicted_speedup": speedup_Q,
+        "mse": expected.mse_Q,
+        "mae": expected.mae_Q.nan_to_num(torch.inf),
+        "mse_ratio": expected.mse_Q / reference.mse,
+        "deviation": expected.deviation_Q,
+    }
+    signed = [values[n] if OBJECTIVES[n] == "max" else -values[n] for n in study.objectives]
+    return torch.stack(signed, 1)
+
+
+class _Table(NamedTuple):
+    """Rules that were looked at, and where in the unit cube they are."""
+
+    settings: list[dict[str, Any]]
+    point_QI: Tensor
+    goals_QD: Tensor
+    ratio_Q: Tensor
+
+    def at(self, index_Q: Tensor) -> _Table:
+        """Some of them."""
+        settings = [self.settings[q] for q in index_Q.tolist()]
+        return _Table(settings, *(column[index_Q] for column in self[1:]))
+
+    def front(self, budget: float) -> Tensor:
+        """The rules within the budget that none of them beats; the most accurate where none is."""
+        within = (self.ratio_Q <= budget).nonzero().flatten()
+        if not len(within):
+            return self.ratio_Q.argsort()[:SKETCHED]
+        return within[front_of(self.goals_QD[within])]
+
+
+def _together(tables: Sequence[_Table]) -> _Table:
+    settings = [one for table in tables for one in table.settings]
+    return _Table(
+        settings, *(torch.cat(part) for part in zip(*(t[1:] for t in tables), strict=True))
+    )
+
+
+class _Space:
+    """The rules of a study's space that go with one draft under one policy."""
+
+    def __init__(
+        self,
+        study: Study,
+        fixed: Mapping[str, Any],
+        evaluation: Evaluation,
+        reference: Accuracy,
+        prepared: Mapping[bool, Prepared],
+        patch: int,
+    ) -> None:
+        self.study, self.fixed, self.evaluation = study, fixed, evaluation
+        self.reference, self.prepared, self.patch = reference, prepared, patch
+        self.searched = [name for name in study.dimensions if name not in fixed]
+        self.width = max(1, len(self.searched))
+        self.costs = next(iter(prepared.values())).costs
+        self.seen: set[str] = set()
+
+    def looked_at(self, point_QI: Tensor) -> _Table:
+        """What the rules at some points of the unit cube are expected to come to, each once."""
+        kept, settings = [], []
+        for index, point in enumerate(point_QI.tolist()):
+            shares = dict(zip(self.searched, point, strict=False))
+            one = rulebook.at(self.study.dimensions, shares, fixed=self.fixed)
+            if (name := repr(one)) not in self.seen and self._is_of_this_draft(one):
+                self.seen.add(name)
+                kept.append(index)
+                settings.append(one)
+        rules = [self.study.rule(one) for one in settings]
+        if not rules:
+            none_QD = torch.zeros(0, len(self.study.objectives), dtype=torch.float64)
+            return _Table([], point_QI[:0], none_QD, none_QD[:, 0])
+        expected = self._expected(rules)
+        speedup_Q = expected.speedups(
+            self.costs, rules, evaluation=self.evaluation, patch=self.patch
+        )
+        goals_QD = goals_of(expected, speedup_Q, self.study, self.reference)
+        ratio_Q = expected.mse_Q / self.reference.mse
+        return _Table(settings, point_QI[kept], goals_QD, ratio_Q)
+
+    def sketch(self, front: _Table) -> Sketch:
+        """What drafts that are nearer to the target or farther from it would make of a front."""
+        places = spread_along(front.goals_QD, SKETCHED).tolist()
+        rules = [self.study.rule(front.settings[q]) for q in places]
+        expected = [self._expected(rules, nearer=factor) for factor in NEARER]
+        known = (self.study, self.evaluation, self.reference, self.patch)
+        return Sketch(rules, expected, self.costs, *known)
+
+    def _is_of_this_draft(self, settings: Mapping[str, Any]) -> bool:
+        """Whether what was drawn beside them leaves the draft and the policy as they are."""
+        return {name for name in settings if name in OUTER} == self.fixed.keys()
+
+    def _expected(self, rules: Sequence[Acceptance], *, nearer: float = 1.0) -> Expected:
+        """What the closed form tells of rules, whatever they emit, in their order."""
+        groups: defaultdict[bool, list[int]] = defaultdict(list)
+        for index, rule in enumerate(rules):
+            groups[rule.emits_draft].append(index)
+        parts = []
+        for emits_draft, indices in groups.items():
+            courses = self.prepared[emits_draft].courses
+            if nearer != 1.0:
+                courses = courses._replace(distance_RKC=courses.distance_RKC * nearer)
+            some = [rules[index] for index in indices]
+            parts.append(closed_form.expect(courses, some, steps=self.patch))
+        back = torch.tensor([i for indices in groups.values() for i in indices]).argsort()
+        return Expected(*(torch.cat(columns)[back] for columns in zip(*parts, strict=True)))

@@ -1,0 +1,338 @@
+"""The search within the search: drafts on the outside, all rules of each in closed form inside.
+
+    nested = Nested(job, at_once=1)
+    settings = nested.next(decoded, left=20)        # None while a draft is prepared
+
+A draft costs minutes, and once it is trained and has been played against the target
+(`foredraft.judge.courses`) a rule of it costs a fraction of a millisecond. So the function that is
+searched is taken apart: settings lead to what a draft costs and proposes, and from there every
+objective follows by known arithmetic. That is grey-box, or composite, Bayesian optimisation
+(Astudillo and Frazier, arXiv 1906.01537 and 2201.00272; of several objectives: arXiv 2311.02146),
+with a cost for each evaluation that is its own, as in the decoupled hypervolume knowledge gradient
+(HVKG: Daulton et al., arXiv 2311.09343).
+
+Exact: the closed form's rounds, for rules that propose means (see there); the hypervolume that a
+point adds (`foredraft.search.gain`). Measured: what passes cost. Modelled:
+
+- what a draft that nobody has trained proposes: what the most alike draft does, but that its
+  distances are larger or smaller by a factor, the less sure the less alike they are;
+- what it costs: in proportion to its parameters, both in training and in a pass;
+- whether a rule near the accuracy budget keeps it: by how far off decoding was so far.
+
+What is decoded is the setting whose expected point adds most to the front, if that is worth one of
+the trials that are left; else the draft is prepared whose whole front is expected to add most a
+second.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+import ray
+import torch
+from torch import Tensor
+
+from foredraft import bank
+from foredraft.search import front, samplers
+from foredraft.search.enumeration import NEARER, OUTER, Inner
+from foredraft.search.gain import front_of, gains, spread_along, volume
+from foredraft.search.machines import HEAD, OPTIONS
+from foredraft.search.progress import say
+from foredraft.search.stopping import Residuals
+from foredraft.search.trial import Trial
+from foredraft.search.workshop import Job, Workshop
+from foredraft.settings.config import Evaluation, Training
+from foredraft.settings.dimensions import ChoiceDimension
+from foredraft.settings.study import POLICY_DIMENSIONS
+
+PREPARING_S = 20.0
+"""What playing a pair, timing its passes and going through its rules is taken to cost."""
+UNKNOWN_RATE = 1e-4
+"""Seconds of training that a parameter is taken to cost before any draft was trained."""
+SURE = 0.7
+"""How much the distances of a draft just like another differ, as the deviation of their log2."""
+NEGLIGIBLE = 0.01
+"""Weight below which a factor is passed over."""
+LEAST_GAIN = 1e-4
+"""The part of the front's volume that a setting has to add to be worth a trial."""
+BOXES = 200_000
+"""Into how many boxes the points of a front may cut the space; of more points some are left out."""
+
+
+@dataclass(eq=False)
+class Cell:
+    """A draft under a context policy, and what is known of its rules."""
+
+    settings: dict[str, Any]
+    """of the draft and of the policy"""
+    training: Training
+    evaluation: Evaluation
+    path: Path
+    """where its draft is in the bank, or will be"""
+    inner: Inner | None = None
+    preparing: Any = None
+    """the future of `inner`, while it is made"""
+    failed: bool = False
+
+
+class Candidate(NamedTuple):
+    """Settings that may be decoded next."""
+
+    settings: dict[str, Any]
+    goals_D: Tensor
+    """what is expected of them"""
+    gain: float
+    """volume that this is expected to add"""
+
+
+class Nested:
+    """Chooses what to decode next, and has drafts made as they are expected to pay."""
+
+    def __init__(self, job: Job, *, at_once: int) -> None:
+        self.job, self.study, self.at_once = job, job.study, at_once
+        self.workshop = Workshop(job)
+        self.cells = self._all_cells()
+        self.tried: dict[str, Tensor] = {}
+        """what was expected of the settings that were chosen here"""
+        self.exhausted = False
+        """whether no setting of any draft is expected to add anything"""
+
+    def next(self, decoded: Sequence[Trial], *, left: int) -> dict[str, Any] | None:
+        """The settings of the next trial, or None while there is nothing that is worth one.
+
+        What they leave out is anybody's to draw: all of it where nothing at all is expected to keep
+        the budget.
+
+        Args:
+            decoded: the trials that have ended.
+            left: trials that may still begin.
+        """
+        self._collect()
+        for cell in self.cells:
+            if cell.failed:  # its trial meets the same error, and reports it
+                self.cells.remove(cell)
+                return cell.settings
+        front_KD = self._front(decoded)
+        best = self._best(front_KD, Residuals.of(decoded))
+        waiting = [cell for cell in self.cells if cell.inner is None and cell.preparing is None]
+        hopes = self._hopes(waiting, front_KD)
+        is_worth_it = best is not None and best.gain * left >= sum(hopes)
+        preparing = sum(cell.preparing is not None for cell in self.cells)
+        if waiting and preparing < self.at_once - is_worth_it:
+            self._prepare(self._next_of(waiting, hopes))
+            preparing += 1
+        if best and (is_worth_it or not preparing):
+            self.tried[repr(best.settings)] = best.goals_D
+            return best.settings
+        self.exhausted = not preparing and len(front_KD) > 0
+        return None if preparing or self.exhausted else {}
+
+    @property
+    def in_words(self) -> str:
+        """Why nothing else is tried."""
+        rules, drafts = sum(inner.rules for inner in self._known), len(self._known)
+        return (
+            f"of {rules:,} rules of {drafts} draft{'s' if drafts > 1 else ''} in closed form none "
+            "else is expected to add to the front"
+        )
+
+    def close(self) -> None:
+        """Give up what is still being prepared."""
+        for cell in self.cells:
+            if cell.preparing is not None:
+                ray.cancel(cell.preparing)
+
+    def _all_cells(self) -> list[Cell]:
+        """Every draft under every policy, each once."""
+        study, architecture = self.study, self.job.architecture
+        dimensions = study.dimensions
+        found: dict[tuple[str, str], Cell] = {}
+        for settings in study.draft.drawn(architecture, dimensions, beside=POLICY_DIMENSIONS):
+            training, evaluation = self.workshop.training(settings), study.judged_on(settings)
+            path = self.workshop.place_of(training)
+            cell = Cell(settings, training, evaluation, path)
+            found.setdefault((path.name, repr(evaluation.policy)), cell)
+        return list(found.values())
+
+    def _prepare(self, cell: Cell) -> None:
+        options = {**OPTIONS, "num_cpus": 0, "resources": HEAD}
+        cell.preparing = ray.remote(_inner_of).options(**options).remote(self.job, cell.settings)
+
+    def _collect(self) -> None:
+        """Take what has been prepared since."""
+        for cell in self.cells:
+            if cell.preparing is None or not ray.wait([cell.preparing], timeout=0)[0]:
+                continue
+            try:
+                cell.inner = ray.get(cell.preparing)
+            except ray.exceptions.RayError:
+                cell.failed = True
+            else:
+                rules, count = cell.inner.rules, len(cell.inner.settings)
+                say(
+                    f"{_in_words(cell.settings)}: {rules:,} rules in closed form, {count} of them "
+                    "on the front that is expected"
+                )
+            cell.preparing = None
+
+    def _front(self, decoded: Sequence[Trial]) -> Tensor:
+        """The goals [K, D] of what was decoded, and what was expected of all that was chosen.
+
+        Of a setting that came out worse than expected the like are not tried again and again.
+        """
+        objectives, budget = self.study.objectives, self.study.budget
+        points = [
+            front.goals(one.outcome.metrics, objectives)
+            for one in decoded
+            if one.outcome and one.is_within(budget)
+        ]
+        there_KD = torch.tensor(points, dtype=torch.float64).reshape(-1, len(objectives))
+        all_KD = torch.cat((there_KD, *(goals_D[None] for goals_D in self.tried.values())))
+        return _thinned(all_KD[front_of(all_KD)])
+
+    @functools.cached_property
+    def _worst_D(self) -> Tensor:
+        """The goals from which volumes are counted: nothing gained, the budget used up."""
+        reference, budget = self._known[0].sketch.reference, self.study.budget
+        worst = {
+            "mse": budget * reference.mse,
+            "mae": budget * reference.mae,
+            "mse_ratio": budget,
+            "deviation": reference.mse,
+        }
+        return torch.tensor([-worst.get(name, 0.0) for name in self.study.objectives]).double()
+
+    def _best(self, front_KD: Tensor, residuals: Residuals) -> Candidate | None:
+        """The settings that are expected to add most, or None where none adds enough."""
+        best: Candidate | None = None
+        least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
+        for inner in self._known:
+            gain_N = gains(inner.goals_ND, front_KD, self._worst_D)
+            gain_N = gain_N * _chance(self.study.budget - inner.ratio_N, residuals.mse_ratio)
+            for n in gain_N.argsort(descending=True).tolist():
+                if gain_N[n] <= (best.gain if best else least):
+                    break
+                if repr(inner.settings[n]) not in self.tried:
+                    best = Candidate(inner.settings[n], inner.goals_ND[n], float(gain_N[n]))
+        return best
+
+    @property
+    def _known(self) -> list[Inner]:
+        return [cell.inner for cell in self.cells if cell.inner is not None]
+
+    def _hopes(self, waiting: Sequence[Cell], front_KD: Tensor) -> list[float]:
+        """What the whole front of each is expected to add to all fronts that are known."""
+        known = [(cell, cell.inner) for cell in self.cells if cell.inner is not None]
+        if not known:
+            return [1.0] * len(waiting)
+        sketched = [inner.sketch.goals() for _, inner in known]
+        there_KD = torch.cat((front_KD, *sketched))
+        there_KD = _thinned(there_KD[front_of(there_KD)])
+        told: dict[tuple[int, float, float], float] = {}
+        hopes = []
+        for cell in waiting:
+            apart = [self._distance(cell.settings, other.settings) for other, _ in known]
+            unlike = min(apart)
+            nearest, like = known[apart.index(unlike)]
+            ratio = _parameters(cell) / _parameters(nearest)
+            key = (id(nearest), unlike, ratio)
+            if key not in told:
+                told[key] = self._hope(like, there_KD, unlike=unlike, draft_cost=ratio)
+            hopes.append(told[key])
+        return hopes
+
+    def _hope(self, like: Inner, there_KD: Tensor, *, unlike: float, draft_cost: float) -> float:
+        """What a draft adds that is like another, but for some factor of its distances."""
+        before = volume(there_KD, self._worst_D)
+        hope = total = 0.0
+        for nearer in NEARER:
+            weight = math.exp(-0.5 * (math.log2(nearer) / (SURE + unlike)) ** 2)
+            if weight < NEGLIGIBLE:
+                continue
+            goals_ND = like.sketch.goals(nearer=nearer, draft_cost=draft_cost)
+            hope += weight * (volume(torch.cat((there_KD, goals_ND)), self._worst_D) - before)
+            total += weight
+        return hope / total
+
+    def _distance(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+        """How unlike settings are: each choice that differs counts 1, each number its share."""
+        return sum(self._apart(n, one.get(n), other.get(n)) for n in one.keys() | other.keys())
+
+    def _apart(self, name: str, one: Any, other: Any) -> float:
+        if one == other:
+            return 0.0
+        dimension = self.study.dimensions[name]
+        if isinstance(dimension, ChoiceDimension) or one is None or other is None:
+            return 1.0
+        low, high = dimension.ends
+        return float(abs(one - other) / (high - low))
+
+    def _next_of(self, waiting: Sequence[Cell], hopes: Sequence[float]) -> Cell:
+        """The cell that is expected to add most a second, or what an outer sampler says."""
+        if self.study.outer != "gain" and self._known:
+            return self._drawn(waiting)
+        rates = [hope / self._seconds(cell) for cell, hope in zip(waiting, hopes, strict=True)]
+        return waiting[max(range(len(waiting)), key=rates.__getitem__)]
+
+    def _drawn(self, waiting: Sequence[Cell]) -> Cell:
+        """The cell most like what a sampler of Optuna draws, told the volume of every known one."""
+        sampler = samplers.named(self.study.outer, self.study, seed=self.study.seed)
+        outer = optuna.create_study(sampler=sampler, direction="maximize")
+        dimensions = {n: d for n, d in self.study.dimensions.items() if n in OUTER}
+        for cell in self.cells:
+            if cell.inner is not None:
+                outer.enqueue_trial(cell.settings)
+                trial = outer.ask()
+                samplers.draw(trial, dimensions)
+                sketch = cell.inner.sketch
+                outer.tell(trial, volume(sketch.goals(), self._worst_D))
+        wanted = samplers.draw(outer.ask(), dimensions)
+        return min(waiting, key=lambda cell: self._distance(cell.settings, wanted))
+
+    def _seconds(self, cell: Cell) -> float:
+        """What it takes to have the rules of a cell: as the drafts that are there took."""
+        if bank.is_whole(cell.path):
+            return PREPARING_S
+        trained = {c.path: c.training for c in self.cells if bank.is_whole(c.path)}
+        alike = [p for p, training in trained.items() if training.stages == cell.training.stages]
+        rates = [
+            model.metrics["seconds"] / model.config.num_parameters
+            for model in map(bank.open_model, alike or trained)
+        ]
+        rate = statistics.median(rates) if rates else UNKNOWN_RATE
+        return PREPARING_S + rate * _parameters(cell)
+
+
+def _inner_of(job: Job, settings: Mapping[str, Any]) -> Inner:
+    """All rules of a cell; a task that waits for others and computes nothing itself."""
+    return Workshop(job).inner(settings)
+
+
+def _parameters(cell: Cell) -> int:
+    return cell.training.model.num_parameters
+
+
+def _chance(room_N: Tensor, residuals: Sequence[float]) -> Tensor:
+    """Probabilities that the budget is kept by what is expected to leave so much room in it."""
+    if not residuals:
+        return (room_N >= 0).double()
+    deviation = max(1e-9, math.sqrt(sum(r * r for r in residuals) / len(residuals)))
+    return torch.special.ndtr(room_N / deviation)
+
+
+def _thinned(points_KD: Tensor) -> Tensor:
+    """Points of a front, as many as the volume can be told of."""
+    most = int(BOXES ** (1 / points_KD.shape[1]))
+    return points_KD[spread_along(points_KD, most)]
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    """A cell as one says it."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the draft"

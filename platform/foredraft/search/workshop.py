@@ -1,0 +1,174 @@
+"""What trials, and the search itself, have made for them: drafts, baselines, pairs, whole fronts.
+
+    shop = Workshop(job)
+    outcome = shop.outcome({"scale": 0.7, "sigma": 0.3}, best, residuals)
+    inner = shop.inner({"scale": 0.7})
+
+Each thing is made once in a study, by a task of its own with what it needs of a machine, whoever
+asks for it first; the others wait. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+
+from foredraft import bank, provenance
+from foredraft.bank import housekeeping
+from foredraft.search import enumeration, front, judging, rulebook, stopping
+from foredraft.search.machines import needs
+from foredraft.search.stopping import Residuals, Slack
+from foredraft.search.trial import Draft, Errors, Outcome, Sizes
+from foredraft.settings.config import Evaluation, Training
+from foredraft.settings.rules import Rule
+from foredraft.settings.study import Study
+from speculation.forecaster import Architecture
+
+
+class Job(NamedTuple):
+    """What all trials of a study share."""
+
+    study: Study
+    storage: Path
+    target: Path
+    architecture: Architecture
+    """of the target"""
+    once: Any
+    """a handle of `Once`"""
+
+
+class Workshop:
+    """Asks for what a study needs, from whatever process of it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.baselines: dict[str, tuple[Any, judging.Baseline]] = {}
+
+    def training(self, settings: Mapping[str, Any]) -> Training:
+        """The training of the draft of a trial's settings."""
+        job = self.job
+        return job.study.draft_training(job.architecture, dict(settings), path=job.target)
+
+    def draft(self, training: Training) -> Path:
+        """The draft, trained by a task of its own if nobody has it."""
+        storage, study = self.job.storage, self.job.study
+        path = self.place_of(training)
+        housekeeping.note(path.name, study=storage / "studies" / study.name)
+        if not bank.is_whole(path):
+            arguments = (training, "draft", storage, study.machine, None)
+            self._once(path.name, judging.train_model, *arguments, training=True)
+        return path
+
+    def place_of(self, training: Training) -> Path:
+        """Where the draft is in the bank, or will be."""
+        storage, machine = self.job.storage, self.job.study.machine
+        return bank.directory_of(training, kind="draft", storage=storage, machine=machine)
+
+    def baseline(self, evaluation: Evaluation) -> judging.Baseline:
+        """What the target makes of the windows under the evaluation's context policy."""
+        return self._baseline(evaluation)[1]
+
+    def prepared(
+        self, path: Path, evaluation: Evaluation, *, emits_draft: bool
+    ) -> judging.Prepared:
+        """What a draft costs and proposes under rules that emit its patches, or the target's."""
+        reference, _ = self._baseline(evaluation)
+        prepared: judging.Prepared = self._once(
+            f"prepared {path.name} {emits_draft} {provenance.digest(evaluation)}",
+            judging.prepare,
+            *(self.job.study, evaluation, path, reference, emits_draft, self.job.storage),
+            alone=True,
+        )
+        return prepared
+
+    def outcome(
+        self, settings: dict[str, Any], best: Sequence[front.Goals], residuals: Residuals
+    ) -> Outcome:
+        """What a trial comes to.
+
+        Args:
+            settings: the trial's.
+            best: the goals of the front when the trial began.
+            residuals: how wrong the closed form was so far.
+        """
+        study = self.job.study
+        evaluation, rule = study.judged_on(settings), study.rule(settings)
+        training = self.training(settings)
+        path, baseline = self.draft(training), self.baseline(evaluation)
+        prepared = self.prepared(path, evaluation, emits_draft=rule.emits_draft)
+        judged = self._judged(path, evaluation, rule, prepared, best=best, slack=residuals.slack)
+        return Outcome(
+            draft=Draft(
+                key=path.name,
+                architecture=Sizes.of(training.model),
+                parameters=training.model.num_parameters,
+                errors=Errors(**prepared.accuracy._asdict()),
+                speedup=prepared.speedup_alone,
+            ),
+            target=Errors(**baseline.alone._asdict()),
+            reference=Errors(**baseline.reference._asdict()),
+            rule=rule,
+            metrics=judged.metrics,
+            costs=prepared.costs,
+            plan=judged.plan,
+            prediction=stopping.prediction_of(judged.prediction, residuals),
+            stopped=judged.stopped,
+            judging_s=judged.seconds,
+        )
+
+    def inner(self, settings: Mapping[str, Any]) -> enumeration.Inner:
+        """All rules of one draft under one context policy, in closed form.
+
+        Args:
+            settings: those of the draft and of the policy.
+        """
+        study = self.job.study
+        path, evaluation = self.draft(self.training(settings)), study.judged_on(dict(settings))
+        prepared = {
+            emits_draft: self.prepared(path, evaluation, emits_draft=emits_draft)
+            for emits_draft in rulebook.emissions(study)
+        }
+        inner: enumeration.Inner = self._once(
+            f"rules of {path.name} {provenance.digest(evaluation)}",
+            enumeration.enumerate_rules,
+            *(study, settings, evaluation, self.baseline(evaluation).reference, prepared),
+            self.job.architecture.patch,
+        )
+        return inner
+
+    def _judged(
+        self,
+        path: Path,
+        evaluation: Evaluation,
+        rule: Rule,
+        prepared: judging.Prepared,
+        *,
+        best: Sequence[front.Goals],
+        slack: Slack | None,
+    ) -> judging.Assessment:
+        """What a rule makes of a pair."""
+        reference, _ = self._baseline(evaluation)
+        judged: judging.Assessment = self._once(
+            f"judged {path.name} {provenance.digest([evaluation, rule])}",
+            judging.judge,
+            *(self.job.study, evaluation, path, rule, reference, prepared, best, slack),
+        )
+        return judged
+
+    def _baseline(self, evaluation: Evaluation) -> tuple[Any, judging.Baseline]:
+        """The baseline of a context policy: in Ray's object store, and here."""
+        key = f"baseline {provenance.digest(evaluation)}"
+        if key not in self.baselines:
+            arguments = (self.job.study, evaluation, self.job.target)
+            made: judging.Baseline = self._once(key, judging.open_baseline, *arguments)
+            self.baselines[key] = ray.put(made), made
+        return self.baselines[key]
+
+    def _once(
+        self, key: str, work: Any, *arguments: Any, training: bool = False, alone: bool = False
+    ) -> Any:
+        needed = needs(self.job.study.machine, training=training, alone=alone)
+        return ray.get(self.job.once.get.remote(key, work, arguments, needed))

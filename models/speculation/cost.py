@@ -36,6 +36,8 @@ class PassCosts:
     """what a step costs more where the window is anchored (`cached`), per batch size"""
     round_anchor_s: tuple[float, ...]
     """what a round costs more where the window is anchored: both models encode it anew"""
+    opens_alone: bool = False
+    """whether the first round proposes nothing: heads propose from what the target has read"""
 
     @property
     def lookahead(self) -> int:
@@ -169,6 +171,8 @@ def _seconds(
     if lookahead > known:
         raise ValueError(f"lookahead is {lookahead}: costs and pass rates are known up to {known}")
     limits = [_limit(n, patches, lookahead, renorm_every) for n in range(patches + 1)]
+    if costs.opens_alone:
+        limits[patches] = 0
     onward_QNN = _onward(rates_QK.double(), limits)
     left_QN = torch.zeros(len(rates_QK), patches + 1, dtype=torch.float64)
     left_QN[:, patches] = 1.0  # distribution of the patches that a sample has left

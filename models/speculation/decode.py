@@ -14,7 +14,7 @@ M = K + 1 predictions of the target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from speculation.distribution import Normal, Outlook
 from speculation.errors import InvalidInput
-from speculation.forecaster import Forecaster
+from speculation.forecaster import Context, Forecaster
+from speculation.heads import Heads, HeadsContext, State, check_beside
 from speculation.history import History, Place, alike, earlier, lowest
 from speculation.plan import Lookahead, Plan
 from speculation.policy import ContextPolicy
@@ -47,6 +48,45 @@ def rollout(
     """
     policy = policy or ContextPolicy()
     patches = _num_patches(model, context_BTC, horizon)
+    forecast_BNCP = torch.cat([x.mean for x in _unrolled(model, context_BTC, patches, policy)], 1)
+    return _steps(forecast_BNCP, horizon)
+
+
+class Recital(NamedTuple):
+    """A rollout, each patch beside what its model had in mind: what heads learn from."""
+
+    patches_BNCP: Tensor
+    """in the units of the context"""
+    hidden_BNCD: Tensor
+    """the state from which each patch was read"""
+    unit_BNC1: Tensor
+    """the length of the units in which it was read"""
+
+
+@torch.no_grad()
+def recite(
+    model: Forecaster, context_BTC: Tensor, *, patches: int, policy: ContextPolicy | None = None
+) -> Recital:
+    """The rollout of a target, `patches` patches, with its last hidden states.
+
+    Raises:
+        InvalidInput: the context's length is not the model's, or its family shows no such states.
+    """
+    _num_patches(model, context_BTC, model.config.patch * patches)
+    outlooks = list(_unrolled(model, context_BTC, patches, policy))
+    states = [State.of(outlook) for outlook in outlooks]
+    return Recital(
+        torch.cat([outlook.mean for outlook in outlooks], 1),
+        torch.cat([state.hidden_BMCD for state in states], 1),
+        torch.cat([state.read_unit for state in states], 1),
+    )
+
+
+def _unrolled(
+    model: Forecaster, context_BTC: Tensor, patches: int, policy: ContextPolicy | None
+) -> Iterator[Outlook]:
+    """The outlooks of a model that goes on by itself, their means cut to what is emitted."""
+    policy = policy or ContextPolicy()
     history = History(
         _precise(context_BTC, model),
         patch=model.config.patch,
@@ -61,7 +101,7 @@ def rollout(
         count = min(model.config.patches_out, lowest(_room(done, patches, policy)))
         history.commit(outlook.mean[:, :count], count)
         done += count
-    return _forecast(history, horizon)
+        yield outlook._replace(mean=outlook.mean[:, :count])
 
 
 class Speculation(NamedTuple):
@@ -115,11 +155,13 @@ def speculate(
     Each round the draft proposes up to `acceptance.lookahead` patches, the target predicts after
     every prefix of them in one pass, and each sample keeps its longest accepted prefix and the
     patch after it, which that same pass already holds. A rule that adapts needs a `plan`; where
-    that expects no lookahead to pay, the target goes alone.
+    that expects no lookahead to pay, the target goes alone. Heads for a draft propose from what the
+    target has read: the first round is a step of the target, without proposals.
 
     Raises:
         InvalidInput: models of different patch or context, a target that emits several patches, a
-            context of another length, a horizon below 1, or a rule that adapts without a plan.
+            context of another length, a horizon below 1, a rule that adapts without a plan, heads
+            that are fewer than the lookahead, or heads of another target's width.
     """
     patches = _num_patches(target, context_BTC, horizon)
     chooser = _chooser(acceptance, plan, policy, patches=patches, batch=len(context_BTC))
@@ -224,7 +266,7 @@ class Pair:
         policy: ContextPolicy | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        _check_pair(target, draft)
+        _check_pair(target, draft, lookahead=acceptance.lookahead)
         self.target, self.draft = target, draft
         self.patches, self.acceptance, self.generator = patches, acceptance, generator
         self.policy = policy or ContextPolicy()
@@ -236,9 +278,14 @@ class Pair:
             keep_proposals=self.policy.keeps and not acceptance.emits_draft,
         )
         self.judging = target.open(self.history, self.policy, room=room)
-        self.drafting = draft.open(self.history, self.policy, room=room)
+        # Heads read nothing: they hear what the target makes of every prefix.
+        self.hearing = HeadsContext(draft, self.history) if isinstance(draft, Heads) else None
+        self.drafting: Context = self.hearing or draft.open(self.history, self.policy, room=room)
         # A one-pass draft proposes in the units of one window, the target judges each in its own.
+        # Heads do too, and where a window is anchored they still have those of the one before.
         same_units = self.policy.keeps or draft.config.patches_out == 1
+        if self.hearing:
+            same_units = self.policy.keeps and not self.policy.renorm_every
         same_units = same_units and target.config.units == draft.config.units
         self.same_deviation = same_units and not (target.config.variance or draft.config.variance)
 
@@ -246,6 +293,8 @@ class Pair:
         """Patches that each sample may propose: the target gives one more by itself."""
         self.judging.begin_round()
         self.drafting.begin_round()
+        if self.hearing and not self.hearing.has_heard:
+            return torch.zeros_like(self.history.emitted_B)
         room_B = torch.as_tensor(_room(self.history.emitted_B, self.patches, self.policy))
         return (room_B - 1).clamp_max(self.acceptance.lookahead)
 
@@ -269,7 +318,10 @@ class Pair:
 
     def verify(self, proposed: int) -> Outlook:
         """What the target expects after every prefix of the proposals, in one pass."""
-        return self.judging.predict(ahead=proposed, last=proposed + 1)
+        outlook = self.judging.predict(ahead=proposed, last=proposed + 1)
+        if self.hearing:
+            self.hearing.hear(outlook)
+        return outlook
 
     def accept(
         self, proposal_BKCP: Tensor, drafted: Normal, outlook: Outlook, *, limit_B: Tensor
@@ -350,7 +402,7 @@ def _num_patches(model: Forecaster, context_BTC: Tensor, horizon: int) -> int:
     return -(-horizon // model.config.patch)
 
 
-def _check_pair(target: Forecaster, draft: Forecaster) -> None:
+def _check_pair(target: Forecaster, draft: Forecaster, *, lookahead: int) -> None:
     for name in ("patch", "context"):
         ours, theirs = getattr(target.config, name), getattr(draft.config, name)
         if ours != theirs:
@@ -359,10 +411,8 @@ def _check_pair(target: Forecaster, draft: Forecaster) -> None:
         raise InvalidInput(
             f"patches_out of the target is {target.config.patches_out}: a target emits 1"
         )
-
-
-def _forecast(history: History, horizon: int) -> Tensor:
-    return _steps(history.emitted_BNCP[:, history.context_patches :], horizon)
+    if isinstance(draft, Heads):
+        check_beside(draft.config, target.config, lookahead=lookahead)
 
 
 def _steps(patches_BNCP: Tensor, horizon: int) -> Tensor:

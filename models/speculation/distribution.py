@@ -1,6 +1,6 @@
 """What a model expects to follow: an outlook, and the normal distribution that it stands for.
 
-Shapes: B batch, M prefixes, C variates, P patch length.
+Shapes: B batch, M prefixes, C variates, P patch length, D width of a hidden state.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ class Outlook(NamedTuple):
     """as `mean`, in the model's units"""
     unit: Tensor
     """[B, 1 or M, C, 1], the length of one of the target's units; 1 for a model without RevIN"""
+    hidden: Tensor | None = None
+    """[B, M, C, D], the model's last hidden state after each prefix, from which it read the mean;
+    None of a family that shows none"""
+    read_unit: Tensor | None = None
+    """as `unit`, the length of the units in which that state was read, where distances are told in
+    others; heads answer in it"""
 
     def normal(self, sigma: float = 1.0) -> Normal:
         """The distribution: the model's variance where it has one, `sigma` units elsewhere."""

@@ -2,11 +2,13 @@
 
 A family says how it normalises a window (`Architecture.normalisation`); RevIN is one way to.
 
-Shapes: B batch, N patches, C variates, P patch length, Q = patches_out * P.
+Shapes: B batch, N patches, C variates, P patch length, Q = patches_out * P,
+D width of a hidden state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,6 +24,15 @@ class Prediction(NamedTuple):
     """[B, N, C, Q]"""
     log_variance: Tensor | None
     """[B, N, C, Q], or None for a model without a variance head"""
+    hidden: Tensor | None = None
+    """[B, N, C, D], what the mean was read from: the output of the model's last norm, for heads
+    (`speculation.heads`) to read; None of a family that shows none"""
+
+    def through(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        """Each of its parts, changed alike."""
+        mean, log_variance, hidden = (None if x is None else change(x) for x in self)
+        assert mean is not None
+        return Prediction(mean, log_variance, hidden)
 
 
 class Normalisation(NamedTuple):

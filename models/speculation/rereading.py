@@ -118,11 +118,9 @@ class AnchoredContext:
         count, shortest = highest(length), lowest(length)
         x_BNCP = self.normalisation.apply(self._since_anchor(count))
         passed = self.model(x_BNCP, last=count - shortest + last)
+        wanted = passed.through(lambda x: read_at(x, length - shortest, last))
         return outlook_of(
-            _at(passed, length - shortest, last),
-            self.normalisation,
-            config=self.model.config,
-            batch=len(passed.mean),
+            wanted, self.normalisation, config=self.model.config, batch=len(wanted.mean)
         )
 
     def _since_anchor(self, count: int) -> Tensor:
@@ -227,9 +225,10 @@ def outlook_of(
         split: Tensor = x.unflatten(-1, (-1, config.patch))
         return split.transpose(2, 3).flatten(1, 2)
 
-    log_variance = prediction.log_variance
+    log_variance, hidden = prediction.log_variance, prediction.hidden
     return Outlook(
         by_patch(units.invert(prediction.mean)),
         None if log_variance is None else by_patch(log_variance),
         units.deviation.reshape(batch, -1, *units.deviation.shape[2:]),
+        None if hidden is None else hidden.reshape(batch, -1, *hidden.shape[2:]),
     )

@@ -130,9 +130,9 @@ class Engine:
         normed = F.layer_norm(tokens_BNCD, tokens_BNCD.shape[-1:], self.norm_weight, self.norm_bias)
         out = self.head(normed).to(self.precision)
         if not self.config.variance:
-            return Prediction(out, None)
+            return Prediction(out, None, normed)
         mean, log_variance = out.chunk(2, dim=-1)
-        return Prediction(mean, log_variance.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
+        return Prediction(mean, log_variance.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND), normed)
 
     def new_cache(self, *, batch: int, patches: int, variates: int) -> KeyValueCache:
         """An empty cache with room for `patches` patches of `variates` variates."""

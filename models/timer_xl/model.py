@@ -280,10 +280,10 @@ class TimerXL(Network):
         tokens_BNCD = self.norm(tokens_BLD).unflatten(1, (last, variates))
         mean_BNCQ = self.head(tokens_BNCD).to(self.precision)
         if self.log_variance_head is None:
-            return Prediction(mean_BNCQ, None)
+            return Prediction(mean_BNCQ, None, tokens_BNCD)
         log_variance_BNCQ = self.log_variance_head(tokens_BNCD).to(self.precision)
         bound = LOG_VARIANCE_BOUND
-        return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound))
+        return Prediction(mean_BNCQ, log_variance_BNCQ.clamp(-bound, bound), tokens_BNCD)
 
     def _layout(
         self, patches: int, variates: int, *, start: int | Tensor, end: int | None

@@ -28,6 +28,7 @@ from foredraft.search import driver, machines, plan
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.study import Study
 from speculation import ContextPolicy, InvalidInput, checkpoint, families, rollout, speculate
+from speculation.heads import HeadsConfig
 from timer_xl import TimerXLConfig
 
 FAMILIES = Path(__file__).parents[1] / "families"
@@ -90,7 +91,7 @@ def test_a_pair_of_another_family_is_judged_timed_and_predicted(
     drafting = evaluate.ready(families.build(model.config.scaled(0.5)), evaluation, device)
     windows = evaluate.draw_windows(evaluation, model.config)
     alone_WHC = evaluate.forecast_alone(judging, windows, evaluation=evaluation)
-    rule = default_rule(1)
+    rule = default_rule(drafting.config)
     row = evaluate.judge_pair(
         judging, drafting, rule, windows, evaluation=evaluation, alone_WHC=alone_WHC
     )
@@ -129,13 +130,18 @@ def test_models_of_two_families_speculate_together_and_are_known_to_differ_in_un
             drafting,
             context_BTC,
             horizon=40,
-            acceptance=default_rule(1),
+            acceptance=default_rule(drafting.config),
             policy=policy,
         )
         assert told.accepted < told.proposed
         if policy.kind == "sliding":
             alone_BTC = rollout(judging, context_BTC, horizon=40)
             torch.testing.assert_close(told.forecast_BTC, alone_BTC, atol=1.0, rtol=0)
+
+
+def test_a_family_that_shows_no_hidden_state_has_no_heads(target: Path) -> None:
+    with pytest.raises(InvalidInput, match="the family seasonal shows none; draft with a model"):
+        HeadsConfig.of(bank.open_model(target).config)
 
 
 def test_a_benchmark_takes_a_pair_of_any_family(target: Path) -> None:

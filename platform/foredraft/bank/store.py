@@ -28,17 +28,19 @@ from foredraft import data, files, provenance, train
 from foredraft.bank import claims
 from foredraft.bank.model_files import ANOTHER, METRICS, Model, flaw_of, is_whole, open_model
 from foredraft.errors import ConfigError
-from foredraft.settings.config import Machine, Stage, Training
+from foredraft.settings.config import TAUGHT, Machine, Stage, Training
 from foredraft.train import teacher
 from speculation import checkpoint as weights
 from speculation import families
 from speculation.forecaster import Architecture
+from speculation.heads import HeadsConfig
 from speculation.network import Network
 
 __all__ = [
     "Kind",
     "Model",
     "add",
+    "check_pair",
     "directory_of",
     "facts_of",
     "find",
@@ -73,8 +75,13 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     family = families.family_of(training.model.family)
     versions = {family.name: family.version, "data": data.VERSION, "train": train.VERSION}
     target = None
-    if training.target and any(stage.name == "distill" for stage in training.stages):
-        target, versions["teacher"] = teacher.digest_of(Path(training.target)), teacher.VERSION
+    if training.target and any(stage.name in TAUGHT for stage in training.stages):
+        path = Path(training.target)
+        target, versions["teacher"] = teacher.digest_of(path), teacher.VERSION
+        if isinstance(training.model, HeadsConfig):
+            # What they read is what its family makes of its weights.
+            theirs = families.family_of(_family_in(path))
+            versions[theirs.name] = theirs.version
     return {
         "training": training.model_dump(
             mode="json", exclude={"model", "target", "stages"}, exclude_defaults=True
@@ -90,6 +97,12 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
         "device": machine.device or ("cuda" if train.uses_gpu(machine) else "cpu"),
         "versions": versions,
     }
+
+
+def _family_in(path: Path) -> str:
+    """The family of a model's directory, of which no more is read."""
+    content = json.loads((path / weights.CONFIG).read_text())
+    return str(content.get("family", families.DEFAULT))
 
 
 def _architecture_facts(model: Architecture) -> dict[str, Any]:
@@ -293,6 +306,7 @@ def _write(
     metrics = {
         "kind": kind,
         "parameters": trained.model.config.num_parameters,
+        **_of_target(training),
         **_summary(trained.curve, last=training.stages[-1].name),
         "curve": trained.curve,
     }
@@ -300,6 +314,31 @@ def _write(
     _write_json(directory / "training.json", training.model_dump(mode="json"))
     made = provenance.collect(seed=training.seed, made_of=facts_of(training, machine=machine))
     _write_json(directory / "provenance.json", made)
+
+
+def _of_target(training: Training) -> dict[str, str]:
+    """Whose heads a training makes."""
+    if not isinstance(training.model, HeadsConfig):
+        return {}
+    assert training.target is not None, "heads are trained with their target"
+    return {"target": teacher.digest_of(Path(training.target))}
+
+
+def check_pair(target: Path, draft: Path) -> None:
+    """Nothing, where a draft can stand beside that target: heads are one target's alone.
+
+    Raises:
+        ConfigError: they are another's; one line names both and the remedy.
+    """
+    model = open_model(draft)
+    if not isinstance(model.config, HeadsConfig):
+        return
+    if model.metrics.get("target") != teacher.digest_of(target):
+        raise ConfigError(
+            f"draft {draft.name} is heads of another target than {target.name}, whose hidden "
+            "states they cannot read: give the target that they were trained for, or train heads "
+            "of this one"
+        )
 
 
 def _summary(curve: list[train.Row], *, last: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foredraft import bank, train
@@ -13,6 +14,7 @@ from foredraft.judge import evaluate, timing, yardstick
 from foredraft.settings.config import Count, Evaluation, Machine, Positive, validated
 from speculation import ContextPolicy, checkpoint
 from speculation.forecaster import Architecture
+from speculation.heads import by_itself
 from speculation.policy import PolicyKind
 
 if TYPE_CHECKING:
@@ -53,15 +55,13 @@ class Evaluate(ReadsData, Common):
 
     def run(self) -> Result:
         """The metrics of the pair, and of each model alone."""
-        storage = self.storage
         rule = rule_of(self.acceptance)
         if rule.adapt:
             raise ConfigError("--acceptance adapt=true: what it gains is told by bench --adapt")
         train.use_threads(None)
         device = train.device_of(Machine())
         models = [
-            checkpoint.load(bank.find(reference, kind=kind, storage=storage))
-            for reference, kind in _kinds(self.target, self.draft)
+            checkpoint.load(path) for path in _found(self.target, self.draft, storage=self.storage)
         ]
         evaluation = self._evaluation(models[0].config)
         target, draft = (evaluate.ready(model, evaluation, device) for model in models)
@@ -71,7 +71,7 @@ class Evaluate(ReadsData, Common):
         with STDERR.status("forecasting"):
             alone, by_draft = (
                 evaluate.forecast_alone(model, windows, evaluation=evaluation)
-                for model in (target, draft)
+                for model in (target, by_itself(draft, target=target))
             )
             row = evaluate.judge_pair(
                 target,
@@ -127,6 +127,8 @@ class Bench(ReadsData, Common):
             --scale 0.5,0.7,0.9 --force-acceptance 0.9
         foredraft bench --preset t1 --random-weights --context-policy sliding \\
             --force-acceptance 0.9 --reference
+        foredraft bench --preset t2 --random-weights --draft-kind heads --batch 1 \\
+            --horizon 1440 --force-acceptance 1,0.9
         foredraft bench --target 0fb0 --draft 6812 --data ETTh1 --batch 1,16,64 --adapt
     """
 
@@ -140,10 +142,12 @@ class Bench(ReadsData, Common):
     timer-base that of THUML's public Timer, univariate"""
     random_weights: bool = False
     """give the preset random weights; needs --force-acceptance"""
-    scale: str = "0.7"
-    """of drafts of random weights"""
+    draft_kind: Literal["model", "heads"] = "model"
+    """of drafts of random weights: a smaller model, or heads on the target's own state"""
+    scale: str | None = None
+    """of such a model; by default 0.7"""
     patches_out: Count = 7
-    """patches that one pass of such a draft emits"""
+    """patches that one pass of such a draft emits, or how many heads there are"""
     lookahead: str = "7"
     force_acceptance: str | None = None
     """accept each proposal with this probability, whatever it is"""
@@ -205,13 +209,20 @@ class Bench(ReadsData, Common):
             "lookaheads": self.lookahead,
             "acceptances": self.force_acceptance,
         }
-        names = ("patches_out", "adapt", "int8", "reference", "pairs", "seconds")
+        names = ("draft_kind", "patches_out", "adapt", "int8", "reference", "pairs", "seconds")
         return {
             **{name: getattr(self, name) for name in names},
             **{name: text.split(",") for name, text in lists.items() if text},
             "policy": ContextPolicy(self.context_policy or self._keeping(), self.renorm_every),
             "rule": rule_of(self.acceptance),
         }
+
+    def _scales(self, plan: BenchPlan) -> tuple[float | None, ...]:
+        if plan.draft_kind == "model":
+            return plan.scales
+        if self.scale is not None:
+            raise ConfigError(f"--scale is {self.scale}: it has no effect on heads; leave it out")
+        return (None,)
 
     def _check_given(self) -> None:
         """Nothing; raises where nobody is named who could be timed."""
@@ -238,13 +249,12 @@ class Bench(ReadsData, Common):
                 raise ConfigError("preset has no trained weights: say --random-weights")
             if not plan.acceptances:
                 raise ConfigError("random-weights need --force-acceptance: they agree on nothing")
-            return bench.random_subject(self.preset, plan), plan.scales
+            return bench.random_subject(self.preset, plan), self._scales(plan)
         assert self.target is not None
         assert self.draft is not None
         assert self.data is not None
         target, draft = (
-            checkpoint.load(bank.find(reference, kind=kind, storage=self.storage))
-            for reference, kind in _kinds(self.target, self.draft)
+            checkpoint.load(path) for path in _found(self.target, self.draft, storage=self.storage)
         )
         evaluation = Evaluation(
             data=self.data,
@@ -263,8 +273,10 @@ def _say_row(row: dict[str, Any]) -> None:
 
     rate = "none" if row["acceptance_rate"] is None else f"{row['acceptance_rate']:.2f}"
     distance = f", {row['reference_ratio']:.1f}x the loop" if "reference_ratio" in row else ""
+    heads = row["draft_kind"] == "heads"
+    size = f"{row['patches_out']} heads" if heads else f"scale {row['scale']}"
     STDERR.print(
-        f"{row['dtype']} batch {row['batch']} horizon {row['horizon']} scale {row['scale']} "
+        f"{row['dtype']} batch {row['batch']} horizon {row['horizon']} {size} "
         f"lookahead {row['lookahead']} acceptance {rate}: "
         f"{bench.speedup_in_words(row)}, predicted {row['predicted_speedup']:.2f}x{distance}",
         highlight=False,
@@ -272,5 +284,15 @@ def _say_row(row: dict[str, Any]) -> None:
     )
 
 
-def _kinds(target: str, draft: str) -> list[tuple[str, bank.Kind]]:
-    return [(target, "target"), (draft, "draft")]
+def _found(target: str, draft: str, *, storage: Path) -> tuple[Path, Path]:
+    """The directories of a pair.
+
+    Raises:
+        ConfigError: one is not there, or the draft is another target's heads.
+    """
+    paths = (
+        bank.find(target, kind="target", storage=storage),
+        bank.find(draft, kind="draft", storage=storage),
+    )
+    bank.check_pair(*paths)
+    return paths

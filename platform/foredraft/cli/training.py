@@ -16,8 +16,18 @@ from foredraft.cli.common import STDERR, Common, Result, Words, assignments, fla
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
-from foredraft.settings.config import Count, Factor, Machine, StageName, Training, validated
+from foredraft.settings.config import (
+    Count,
+    DraftKind,
+    Factor,
+    Machine,
+    StageName,
+    Training,
+    validated,
+)
 from foredraft.settings.recipes import recipe
+from speculation.forecaster import Architecture
+from speculation.heads import HEADS, HIDDEN, HeadsConfig
 from speculation.network import Network
 
 Workers = Annotated[int, Field(ge=0, le=1024)]
@@ -59,22 +69,29 @@ class TrainDraft(ReadsData, Common):
         foredraft train draft --target 0fb0 --scale 0.7 --stages pretrain distill \\
             --data eia930:3,electricity:1 ETTh1 --patches-out 7
         foredraft train draft --target 0fb0 --depth 0.5 --width 1 --stages scratch --data ETTh1
+        foredraft train draft --target 0fb0 --kind heads --data ETTh1
     """
 
     target: str
     """key, beginning of a key, or directory of a trained target"""
+    kind: DraftKind = "model"
+    """a smaller model; or heads: small networks on the target's own last hidden state, which cost a
+    round nothing and are trained in minutes, the target frozen"""
     scale: Factor | None = None
-    """of the target's layers, width and heads; needed but where both of these are given:"""
+    """of the target's layers, width and heads; a model needs it but where both of these are
+    given:"""
     depth: Factor | None = None
     """of the target's layers alone; by default as --scale"""
     width: Factor | None = None
     """of the target's width, heads and feed-forward width alone; by default as --scale"""
     stages: UseAppendAction[tuple[tuple[StageName, ...], ...]] = ()
-    """needed: in order; each starts from the one before"""
+    """needed: in order; each starts from the one before. Of heads all are `heads`, by default"""
     data: Words = ()
     """needed, one word per stage: a data set, or several as name:weight,name:weight"""
-    patches_out: Count = 1
-    """patches that one pass emits"""
+    patches_out: Count | None = None
+    """patches that one pass emits, by default 1; or how many heads there are, by default 7"""
+    hidden: Count | None = None
+    """width of the layer that the heads share; by default 512"""
     variance: bool = False
     """whether the draft has a log-variance head, trained by its likelihood"""
     set: Words = ()
@@ -84,8 +101,10 @@ class TrainDraft(ReadsData, Common):
 
     def run(self) -> Result:
         """The trained model's key, place and figures."""
-        self._check_scale()
+        self._check_sizes()
         names, words = [name for given in self.stages for name in given], flat(self.data)
+        if self.kind == "heads" and not names:
+            names = ["heads" for _ in words]
         if not names or len(names) != len(words):
             raise ConfigError(
                 f"--data names {len(words)} data sets for the {len(names)} of --stages: "
@@ -93,13 +112,7 @@ class TrainDraft(ReadsData, Common):
             )
         target = bank.find(self.target, kind="target", storage=self.storage).resolve()
         content = {
-            "model": bank.open_model(target).config.scaled(
-                1.0 if self.scale is None else self.scale,  # which nothing follows then
-                depth=self.depth,
-                width=self.width,
-                patches_out=self.patches_out,
-                variance=self.variance,
-            ),
+            "model": self._model(bank.open_model(target).config),
             "stages": [
                 {"name": name, "data": _sources(word), "loss": "nll" if self.variance else "mse"}
                 for name, word in zip(names, words, strict=True)
@@ -109,6 +122,31 @@ class TrainDraft(ReadsData, Common):
         training = validated(Training, content, source="train draft")
         training = _changed(training, self.set, seed=self.seed, flags=self)
         return _train(training, kind="draft", workers=self.workers, storage=self.storage)
+
+    def _model(self, target: Architecture) -> Architecture:
+        if self.kind == "heads":
+            return HeadsConfig.of(
+                target, patches_out=self.patches_out or HEADS, hidden=self.hidden or HIDDEN
+            )
+        return target.scaled(
+            1.0 if self.scale is None else self.scale,  # which nothing follows then
+            depth=self.depth,
+            width=self.width,
+            patches_out=self.patches_out or 1,
+            variance=self.variance,
+        )
+
+    def _check_sizes(self) -> None:
+        of_models = ("scale", "depth", "width", "variance")
+        odd = of_models if self.kind == "heads" else ("hidden",)
+        for name in odd:
+            if getattr(self, name):
+                raise ConfigError(
+                    f"--{name} is {getattr(self, name)}: it has no effect where --kind is "
+                    f"{self.kind}; leave it out"
+                )
+        if self.kind == "model":
+            self._check_scale()
 
     def _check_scale(self) -> None:
         followed = self.depth is None or self.width is None

@@ -22,7 +22,7 @@ import torch
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
-from foredraft import data, files, train
+from foredraft import bank, data, files, train
 from foredraft.data.oddities import oddities
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
@@ -32,6 +32,7 @@ from foredraft.settings.config import Evaluation, Machine, Settings, validated
 from foredraft.settings.rules import Rule
 from speculation import Acceptance, Plan, checkpoint, rollout, speculate
 from speculation.forecaster import Forecaster
+from speculation.heads import Heads
 from speculation.network import Network
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -239,7 +240,11 @@ def read_recipe(path: Path) -> Recipe:
     target = ready("target", choice.target)
     if isinstance(choice, _Alone):
         return Recipe(target, choice.evaluation, choice.reads, None, choice.why)
-    together = Together(ready("draft", choice.draft), choice.acceptance, choice.plan)
+    draft = ready("draft", choice.draft)
+    if isinstance(draft, Heads):
+        places = (choice.target.path, choice.draft.path)
+        bank.check_pair(*((path.parent / place).resolve() for place in places))
+    together = Together(draft, choice.acceptance, choice.plan)
     return Recipe(target, choice.evaluation, choice.reads, together)
 
 

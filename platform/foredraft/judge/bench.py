@@ -29,7 +29,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from foredraft.errors import ConfigError
 from foredraft.judge import timing
 from foredraft.judge.evaluate import EvaluationWindows, cast
-from foredraft.settings.config import Count, Evaluation, Positive, Settings
+from foredraft.settings.config import Count, DraftKind, Evaluation, Positive, Settings
 from foredraft.settings.rules import Rule
 from speculation import (
     Acceptance,
@@ -44,6 +44,7 @@ from speculation import (
 )
 from speculation.decode import Pair
 from speculation.forecaster import Architecture, Forecaster
+from speculation.heads import Heads, HeadsConfig
 from speculation.network import Network
 from timer import TimerConfig
 from timer_xl import TimerXL, TimerXLConfig
@@ -79,8 +80,10 @@ class BenchPlan(Settings):
     scales: tuple[Positive, ...] = (0.7,)
     """of the target, for drafts of random weights"""
     lookaheads: tuple[Count, ...] = (7,)
+    draft_kind: DraftKind = "model"
+    """of drafts of random weights: a smaller model, or heads on the target's own state"""
     patches_out: Count = 7
-    """patches that one pass of a draft of random weights emits"""
+    """patches that one pass of a draft of random weights emits; or how many heads there are"""
     acceptances: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """acceptance rates to force; none to leave it to the rule"""
     rule: Rule = Tolerance(mse_tol=0.01)
@@ -136,6 +139,8 @@ def random_subject(preset: str, plan: BenchPlan) -> Subject:
     def make(scale: float | None) -> tuple[Network, Network]:
         torch.manual_seed(0)
         target = families.build(config)
+        if plan.draft_kind == "heads":
+            return target, Heads(HeadsConfig.of(config, patches_out=plan.patches_out))
         return target, families.build(config.scaled(scale or 1.0, patches_out=plan.patches_out))
 
     generator = torch.Generator().manual_seed(0)
@@ -249,12 +254,13 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
         **cell._asdict(),
         "lookahead": best,
         "patches_out": models.draft.config.patches_out,
+        "draft_kind": "heads" if isinstance(models.draft, Heads) else "model",
         "context_policy": policy.kind,
         "renorm_every": policy.renorm_every,
         "adapt": plan.adapt,
         "draft": {
             name: getattr(models.draft.config, name, None)
-            for name in ("d_model", "n_heads", "d_ff", "n_layers", "num_parameters")
+            for name in ("d_model", "n_heads", "d_ff", "n_layers", "hidden", "num_parameters")
         },
         "acceptance_rate": _acceptance_rate(counted),
         "accept_lengths": torch.stack([s.accept_lengths for s in counted]).sum(0).tolist(),
@@ -385,7 +391,7 @@ def _cells(row: Row) -> list[str]:
         row["dtype"],
         str(row["batch"]),
         str(row["horizon"]),
-        "own" if row["scale"] is None else f"{row['scale']:g}",
+        _size_in_words(row),
         str(row["lookahead"]),
         "nothing proposed" if rate is None else f"{rate:.2f}",
         speedup_in_words(row),
@@ -396,6 +402,12 @@ def _cells(row: Row) -> list[str]:
         f"{row['peak_mib']:.1f}",
         f"{row['reference_ratio']:.1f}x" if "reference_ratio" in row else "",
     ]
+
+
+def _size_in_words(row: Row) -> str:
+    if row["draft_kind"] == "heads":
+        return f"{row['patches_out']} heads"
+    return "own" if row["scale"] is None else f"{row['scale']:g}"
 
 
 def _table_line(cells: Sequence[str]) -> str:

@@ -20,19 +20,24 @@ from foredraft.judge import evaluate, timing
 from foredraft.settings.config import Evaluation, Training
 from foredraft.train import EXAMINED, Row
 from speculation import Acceptance, ContextPolicy, Tolerance, checkpoint, cost
-from speculation.forecaster import Forecaster
+from speculation.forecaster import Architecture, Forecaster
+from speculation.heads import HeadsConfig
 from speculation.network import Network
 
 # The rule of every figure that names none: distances in the target's units.
 DEFAULT_TOLERANCE = 0.01
+# Patches that it proposes at least, where a draft that emits fewer a pass can go on.
+ROLLED = 4
 # How far ahead a draft is examined, and after how many contexts.
 PATCHES = 8
 WINDOWS = 32
 
 
-def default_rule(patches_out: int) -> Acceptance:
+def default_rule(draft: Architecture) -> Acceptance:
     """The strict rule: the target's own means within a tolerance, proposals as the draft emits."""
-    return Tolerance(mse_tol=DEFAULT_TOLERANCE, lookahead=max(4, patches_out))
+    shortest = 1 if isinstance(draft, HeadsConfig) else ROLLED
+    lookahead = max(shortest, draft.patches_out)
+    return Tolerance(mse_tol=DEFAULT_TOLERANCE, lookahead=lookahead)
 
 
 class Bench(NamedTuple):
@@ -84,7 +89,7 @@ class Examiner:
     @property
     def rule(self) -> Acceptance:
         """The rule under which the draft is examined."""
-        return default_rule(self.training.model.patches_out)
+        return default_rule(self.training.model)
 
     @property
     def evaluation(self) -> Evaluation:

@@ -18,17 +18,19 @@ import torch
 
 from foredraft import bank, files, provenance, train
 from foredraft.judge import evaluate, timing, yardstick
-from foredraft.judge.examine import Examiner, default_rule
+from foredraft.judge.examine import DEFAULT_TOLERANCE, Examiner, default_rule
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.ladders import Ladder, Rung
 from foredraft.settings.recipes import RECIPES, recipe
-from speculation import Acceptance, Gaussian, checkpoint
+from speculation import Acceptance, Gaussian, Tolerance, checkpoint
 from speculation.forecaster import Architecture, Forecaster
+from speculation.heads import HeadsConfig, by_itself
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
 
 FILE = "ladder.json"
+STRICT = Tolerance(mse_tol=DEFAULT_TOLERANCE)
 # The setting of the study that this project grew from: it accepts nearly everything.
 LENIENT = Gaussian(sigma=10.0, bias=100.0, mse_tol=50.0)
 
@@ -80,7 +82,7 @@ def _refuse_hopeless(ladder: Ladder, *, storage: Path, machine: Machine) -> None
     else:
         config = bank.open_model(_found_target(ladder, storage=storage)).config
     for rung in ladder.rungs:
-        for scale in rung.scales:
+        for scale in rung.sizes:
             train.checked(_training(ladder, rung, scale, config, target=""), workers=workers)
     evaluate.draw_windows(ladder.evaluation, config)
 
@@ -116,7 +118,7 @@ def _draft(
     """The draft of a rung: of several scales the one whose proposals are accepted most."""
     config = bank.open_model(target).config
     candidates = []
-    for scale in rung.scales:
+    for scale in rung.sizes:
         say(f"training {rung.name}" + (f": {scale}x" if len(rung.scales) > 1 else ""))
         training = _training(ladder, rung, scale, config, target=str(target))
         candidates.append(
@@ -133,11 +135,16 @@ def _draft(
 
 
 def _training(
-    ladder: Ladder, rung: Rung, scale: float, config: Architecture, *, target: str
+    ladder: Ladder, rung: Rung, scale: float | None, config: Architecture, *, target: str
 ) -> Training:
     """How one draft of a rung is trained for a target of that architecture and directory."""
+    model = (
+        HeadsConfig.of(config, patches_out=rung.patches_out)
+        if scale is None
+        else config.scaled(scale, patches_out=rung.patches_out)
+    )
     content = {
-        "model": config.scaled(scale, patches_out=rung.patches_out),
+        "model": model,
         "stages": rung.stages,
         "target": target,
         "seed": ladder.seed,
@@ -195,7 +202,7 @@ def _rung_rows(
     judged: list[Judged],
 ) -> Iterator[Row]:
     """The rung's draft with its target, then without it."""
-    strict = default_rule(draft.config.patches_out)
+    strict = default_rule(draft.config)
     lenient = replace(LENIENT, lookahead=strict.lookahead)
     about = {"rung": name, **_model(draft, path)}
     *_, far = judged
@@ -214,8 +221,10 @@ def _rung_rows(
         "deviation": pairs[-1].deviation,
         **timed._asdict(),
     }
+    unverified = by_itself(draft, target=target)
     forecasts = [
-        evaluate.forecast_alone(draft, part.windows, evaluation=part.evaluation) for part in judged
+        evaluate.forecast_alone(unverified, part.windows, evaluation=part.evaluation)
+        for part in judged
     ]
     errors = [
         part.windows.errors_of(forecast_WHC)
@@ -248,7 +257,7 @@ def _judge(
 
 def _model(model: Forecaster, path: Path) -> Row:
     """The effective architecture."""
-    names = ("d_model", "n_heads", "d_ff", "n_layers", "patches_out")
+    names = ("d_model", "n_heads", "d_ff", "n_layers", "hidden", "patches_out")
     architecture = {name: getattr(model.config, name, None) for name in names}
     return {"key": path.name, **architecture, "parameters": model.config.num_parameters}
 
@@ -266,7 +275,7 @@ def _errors(judged: list[Judged], errors: list[evaluate.Accuracy]) -> Row:
 def _write(ladder: Ladder, rows: list[Row], *, directory: Path) -> Path:
     content = {
         "ladder": ladder.model_dump(mode="json"),
-        "rules": {"strict": asdict(default_rule(1)), "lenient": asdict(LENIENT)},
+        "rules": {"strict": asdict(STRICT), "lenient": asdict(LENIENT)},
         "rows": rows,
         "provenance": provenance.collect(seed=ladder.seed),
     }

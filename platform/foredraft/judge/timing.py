@@ -24,6 +24,7 @@ from foredraft.settings.config import Evaluation
 from speculation import Acceptance, ContextPolicy, Plan, Tolerance, cost, rollout, speculate
 from speculation.decode import Pair
 from speculation.forecaster import Forecaster
+from speculation.heads import Heads, by_itself
 from speculation.history import alike
 
 # A second of a shared machine is not like the next: medians need some seconds to settle.
@@ -93,7 +94,15 @@ def calibrate(
         for size in sizes
     ]
     step_s, verify_s, draft_s, step_anchor_s, round_anchor_s = zip(*columns, strict=True)
-    return cost.PassCosts(tuple(sizes), step_s, verify_s, draft_s, step_anchor_s, round_anchor_s)
+    return cost.PassCosts(
+        tuple(sizes),
+        step_s,
+        verify_s,
+        draft_s,
+        step_anchor_s,
+        round_anchor_s,
+        opens_alone=isinstance(draft, Heads),
+    )
 
 
 class _Calibration:
@@ -155,7 +164,9 @@ class _Calibration:
         if not self.target.caches(self.policy):
             return step_median, verifies, drafts, 0.0, 0.0
         step_anchor_s = max(0.0, statistics.median(first_s) - step_median)
-        round_anchor_s = max(0.0, statistics.median(anchored_s) - drafts[-1] - verifies[-1])
+        opened = 0 if isinstance(self.draft, Heads) else -1
+        unanchored_s = drafts[opened] + verifies[opened]
+        round_anchor_s = max(0.0, statistics.median(anchored_s) - unanchored_s)
         return step_median, verifies, drafts, step_anchor_s, round_anchor_s
 
     def _alone(self) -> tuple[float, float]:
@@ -163,7 +174,7 @@ class _Calibration:
         return _first_and_next(self.target, self.context_BTC, policy=self.unanchored)
 
     def _open(self) -> tuple[Pair, float]:
-        """A pair after its first round, and the seconds of that."""
+        """A pair with patches behind the window, and the seconds of its first round."""
         started = _now(self.target.device)
         pair = Pair(
             self.target,
@@ -174,7 +185,10 @@ class _Calibration:
             policy=self.unanchored,
         )
         play_round(pair, self.lookahead)
-        return pair, _now(self.target.device) - started
+        seconds = _now(self.target.device) - started
+        if isinstance(self.draft, Heads):  # which had nothing to propose from
+            play_round(pair, self.lookahead)
+        return pair, seconds
 
     def _round(self, pair: Pair, count: int) -> tuple[float, float]:
         """Seconds of drafting `count` patches, and of verifying and accepting them."""
@@ -327,12 +341,16 @@ def in_words(
 def time_alone(
     target: Forecaster, draft: Forecaster, windows: EvaluationWindows, *, evaluation: Evaluation
 ) -> float:
-    """Seconds of the target alone over seconds of the draft alone, in turn on the same windows."""
+    """Seconds of the target alone over seconds of the draft alone, in turn on the same windows.
+
+    Heads alone are their target and they, unverified.
+    """
     context_BTC = _contexts(windows, evaluation.batch, target.device)
+    unverified = by_itself(draft, target=target)
     seconds = interleaved(
         [
             lambda _: _rollout(target, context_BTC, evaluation),
-            lambda _: _rollout(draft, context_BTC, evaluation),
+            lambda _: _rollout(unverified, context_BTC, evaluation),
         ],
         pairs=ALONE_PAIRS,
         device=target.device,

@@ -19,6 +19,7 @@ STAGES = {
     "pretrain": "pretraining",
     "finetune": "fine-tuning",
     "distill": "distillation",
+    "heads": "heads",
 }
 
 

@@ -295,20 +295,17 @@ def ladder_table(rows: Sequence[LadderRow]) -> Table:
         numeric=frozenset(("parameters", *numbers)),
         note=(
             "Architecture: d_model, heads, d_ff, layers, and the patches of one pass where it is "
-            "more than one. Speed of speculation is measured in pairs with the target alone."
+            "more than one; of heads, how many and the width that they share. Speed of speculation "
+            "is measured in pairs with the target alone."
         ),
     )
 
 
 def _table_row(row: LadderRow) -> tuple[str, ...]:
-    sizes = (row.d_model, row.n_heads, row.d_ff, row.n_layers)
-    architecture = " / ".join(map(str, sizes)) if any(sizes) else "–"
-    if row.patches_out and row.patches_out > 1:
-        architecture += f" ×{row.patches_out}"
     return (
         row.rung,
         row.way,
-        architecture,
+        _architecture(row),
         quantity(row.parameters) if row.parameters else "–",
         *(number(e, digits=4) for e in (row.near_mse, row.near_mae, row.far_mse, row.far_mae)),
         percent(row.acceptance_lenient),
@@ -317,6 +314,16 @@ def _table_row(row: LadderRow) -> tuple[str, ...]:
         number(row.accept_length, digits=2),
         number(row.speedup, digits=2, unit="×"),
     )
+
+
+def _architecture(row: LadderRow) -> str:
+    if row.hidden is not None:
+        return f"{row.patches_out} heads / {row.hidden}"
+    sizes = (row.d_model, row.n_heads, row.d_ff, row.n_layers)
+    architecture = " / ".join(map(str, sizes)) if any(sizes) else "–"
+    if row.patches_out and row.patches_out > 1:
+        architecture += f" ×{row.patches_out}"
+    return architecture
 
 
 def ladder_sections(content: Content, *, name: str = "ladder", lead: bool = True) -> list[str]:

@@ -12,6 +12,7 @@ ACCENT = "#e8590c"
 GREY = "#868e96"
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 # Viridis without its ends: they vanish on a dark and on a white page.
+HEADS = "#c2255c"
 SCALES = sample_colorscale("Viridis", np.linspace(0.12, 0.88, 7).tolist())
 
 
@@ -62,7 +63,9 @@ def paint(scales: Sequence[float | None]) -> dict[str, object]:
     """The part of a marker that colours each mark by its draft's scale."""
     if all(scale is None for scale in scales):
         return {"color": SCALES[len(SCALES) // 2]}
-    return {"color": scales, "coloraxis": "coloraxis"}
+    # Heads have no scale: they stand out of the range of colours.
+    mixed = [HEADS if scale is None else scale for scale in scales]
+    return {"color": mixed, "coloraxis": "coloraxis"}
 
 
 def colours_of(scales: Iterable[float | None]) -> dict[float | None, str]:

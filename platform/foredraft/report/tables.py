@@ -116,7 +116,9 @@ def test_text(point: Point) -> str:
 
 
 def size_text(draft: DraftAlone, *, unit: str = "×") -> str:
-    """By which factors a draft is smaller than its target: '0.50×, depth 0.25'."""
+    """By which factors a draft is smaller than its target: '0.50×, depth 0.25'; or '7 heads'."""
+    if draft.hidden is not None:
+        return f"{draft.patches_out} heads"
     parts = [number(draft.scale, digits=2, unit=unit)] if draft.scale is not None else []
     named = {"depth": draft.depth, "width": draft.width}
     parts += [f"{name} {number(own, digits=2)}" for name, own in named.items() if own is not None]
@@ -124,7 +126,12 @@ def size_text(draft: DraftAlone, *, unit: str = "×") -> str:
 
 
 def architecture_text(sizes: Sizes) -> str:
-    """Layers, width, heads and feed-forward width, as far as the family has them."""
+    """Layers, width, heads and feed-forward width, as far as the family has them.
+
+    Of a draft that is no model, how many heads it has, and the width of the layer that they share.
+    """
+    if sizes.hidden is not None:
+        return f"{sizes.patches_out} heads, {sizes.hidden} wide"
     if sizes.d_model is None:
         return "–"
     return f"{sizes.n_layers}×{sizes.d_model}, {sizes.n_heads} heads, ff {sizes.d_ff}"

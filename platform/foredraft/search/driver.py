@@ -215,7 +215,7 @@ def _check_data(study: Study) -> list[str]:
     """What looks odd in the data, all of which can be read; what is trained may take hours."""
     read = study.evaluation
     used = [(read.data, read.missing, read.reading)]
-    plans = [study.draft.stages, *study.draft.plans.values()]
+    plans = list(study.draft.every_plan)
     if isinstance(study.target, Training):
         plans.append(study.target.stages)
     used += [

@@ -30,6 +30,7 @@ from foredraft.settings.study import Study
 from foredraft.train.journal import Journal
 from speculation import Plan, checkpoint, cost
 from speculation.forecaster import Forecaster
+from speculation.heads import by_itself
 
 OPEN_MODELS = 6
 """Models that a worker process keeps open."""
@@ -109,7 +110,9 @@ def prepare(
 ) -> Prepared:
     """What a draft costs and proposes, whatever the rule; wants an otherwise idle machine."""
     target, draft = (_open(p, evaluation, study.machine) for p in (baseline.target, path))
-    alone_WHC = evaluate.forecast_alone(draft, baseline.windows, evaluation=evaluation)
+    alone_WHC = evaluate.forecast_alone(
+        by_itself(draft, target=target), baseline.windows, evaluation=evaluation
+    )
     calibration = calibrations.of_pair(
         target,
         draft,

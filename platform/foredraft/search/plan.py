@@ -15,7 +15,7 @@ import torch
 from foredraft import bank, data, files, provenance, redaction, train
 from foredraft.search.driver import target_of
 from foredraft.search.trial import Sizes
-from foredraft.settings.config import Machine, Stage, Training
+from foredraft.settings.config import TAUGHT, Machine, Stage, Training
 from foredraft.settings.study import Study
 from speculation import checkpoint, families
 from speculation.forecaster import Architecture
@@ -76,7 +76,7 @@ def of(study: Study, *, storage: Path) -> dict[str, Any]:
 
 
 def _is_taught(training: Training) -> bool:
-    return any(stage.name == "distill" for stage in training.stages)
+    return any(stage.name in TAUGHT for stage in training.stages)
 
 
 def _line(

@@ -235,14 +235,15 @@ def trial_of(stored: FrozenTrial, *, study: Study) -> Trial:
 def settings_of(study: Study, drawn: dict[str, Any]) -> dict[str, Scalar]:
     """A trial's settings in full: what was drawn, and what the study fixes.
 
-    `scale` is None where depth and width are both given, so that nothing follows it.
+    `scale` is None where depth and width are both given, so that nothing follows it, and of heads.
     """
     policy, plan = study.policy(drawn), study.draft
     drawn = {n: FloatDimension.rounded(v) if isinstance(v, float) else v for n, v in drawn.items()}
     factors = plan.factors(drawn)
     return {
         **{n: v for n, v in factors.items() if n == "scale" or n in drawn or v is not None},
-        "patches_out": plan.patches_out,
+        **({"kind": plan.kind} if plan.heads else {}),
+        "patches_out": plan.patches_of(drawn),
         **study.acceptance,
         **{n: v for n, v in drawn.items() if n not in factors},
         "context_policy": policy.kind,

@@ -21,6 +21,7 @@ from foredraft.search.trial import Errors, Measured, Scalar, Sizes
 from foredraft.settings.study import Study
 
 WORDS = {
+    "kind": "{}",
     "scale": "{:.2f}x",
     "depth": "depth {:.2f}",
     "width": "width {:.2f}",
@@ -191,6 +192,8 @@ def _labels(drafts: Sequence[Judged]) -> list[str]:
 
 def _in_words(own: dict[str, Scalar], varied: set[str]) -> Iterator[str]:
     named = {*varied, "scale"} if own.get("scale") is not None else {*varied, "depth", "width"}
+    if own.get("kind") == "heads":
+        named = {*varied, "kind"}
     for name, words in WORDS.items():
         if name in named and own.get(name) is not None:
             yield words.format(own[name])

@@ -41,6 +41,8 @@ class Sizes(Part):
     n_heads: int | None = None
     d_ff: int | None = None
     n_layers: int | None = None
+    hidden: int | None = None
+    """of heads: width of the layer that they share"""
     patches_out: int | None = None
 
     @classmethod

@@ -26,13 +26,18 @@ from foredraft.data.reading import Missing, Reading
 from foredraft.errors import ConfigError
 from speculation import ContextPolicy, families
 from speculation import forecaster as protocols
+from speculation.heads import HeadsConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-StageName = Literal["scratch", "pretrain", "finetune", "distill"]
+StageName = Literal["scratch", "pretrain", "finetune", "distill", "heads"]
+TAUGHT = ("distill", "heads")
+"""Stages that learn from what a target says, not from what was observed."""
+DraftKind = Literal["model", "heads"]
+"""What drafts: a smaller model of the target's family, or heads on the target's own state."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -58,6 +63,7 @@ _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
         "rolled": 0.5,
         "policy": ContextPolicy(),
     },
+    "heads": {"lr": 1e-3, "patience": 5, "rollouts": 8, "policy": ContextPolicy()},
 }
 
 
@@ -65,8 +71,8 @@ class Stage(Settings):
     """One stage of a training: data, loss, and how long and how fast to learn."""
 
     name: StageName
-    """what is learnt from: the future that was observed, or (`distill`) the target's answers; each
-    stage starts from the one before it"""
+    """what is learnt from: the future that was observed, (`distill`) the target's answers, or
+    (`heads`) its hidden states and rollouts; each stage starts from the one before it"""
     data: str | dict[str, float]
     """name or path of the data set; or several, each with its weight in what is drawn; their rows
     are the same time apart"""
@@ -96,7 +102,7 @@ class Stage(Settings):
     """of AdamW"""
     patience: Count = 3
     """epochs without a better validation loss after which the stage ends; by default 3, and 5 in
-    fine-tuning and distillation"""
+    fine-tuning, distillation and of heads"""
     clip_norm: Positive = 1.0
     """largest norm of the gradient"""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -109,13 +115,14 @@ class Stage(Settings):
     loss: Literal["mse", "nll"] = "mse"
     """`nll`: Gaussian negative log-likelihood, for a model with a variance head"""
     rollouts: Count | None = None
-    """`distill` only: contexts per window, as the target's own rollout goes on; 7 by default"""
+    """`distill` and `heads` only: contexts per window, as the target's own rollout goes on; 7 by
+    default, 8 of heads"""
     rolled: Fraction | None = None
     """`distill` only: fraction of the steps that learn what follows such a context; the others
     learn what the target says of a window itself, after every prefix of it where the draft emits
     one patch at a time; 0.5 by default"""
     policy: ContextPolicy | None = None
-    """`distill` only: how the target rolls out; `sliding` by default"""
+    """`distill` and `heads` only: how the target rolls out; `sliding` by default"""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,9 +141,10 @@ class Stage(Settings):
         for name, weight in self.sources.items():
             if not weight > 0:
                 raise ValueError(f"data gives {name} the weight {weight}: it must be above 0")
-        for name in ("rollouts", "rolled", "policy"):
-            if self.name != "distill" and getattr(self, name) is not None:
-                raise ValueError(f"{name} has no effect in stage {self.name}: only in distill")
+        for name, stages in (("rollouts", TAUGHT), ("policy", TAUGHT), ("rolled", ("distill",))):
+            if self.name not in stages and getattr(self, name) is not None:
+                told = " and ".join(stages)
+                raise ValueError(f"{name} has no effect in stage {self.name}: only in {told}")
         if self.judge is not None and self.judge not in self.sources:
             raise ValueError(f"judge is {self.judge!r}: one of {', '.join(self.sources)} would do")
         return self
@@ -198,8 +206,8 @@ class Training(Settings):
     model: Architecture
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     target: str | None = None
-    """directory of the trained target that a draft is for: it teaches in `distill`, and the draft
-    is examined against it after every epoch; null for a target"""
+    """directory of the trained target that a draft is for: it teaches in `distill` and `heads`, and
+    the draft is examined against it after every epoch; null for a target"""
     seed: Seed = 0
     """of the weights, the order of the windows and dropout"""
     dtype: Literal["fp32", "bf16"] = "bf16"
@@ -211,8 +219,13 @@ class Training(Settings):
     def _can_be_taught(self) -> Training:
         for index, stage in enumerate(self.stages):
             where = f"stages.{index} ({stage.name})"
-            if stage.name == "distill" and self.target is None:
+            if stage.name in TAUGHT and self.target is None:
                 raise ValueError(f"{where} needs a target: it learns from that one's answers")
+            if (stage.name == "heads") != isinstance(self.model, HeadsConfig):
+                raise ValueError(
+                    f"{where} trains a model of the family {self.model.family}: heads have stages "
+                    "of that name, and nothing else has"
+                )
             if stage.policy is not None:
                 protocols.check_policy(self.model, stage.policy)
             if (stage.loss == "nll") != self.model.variance:

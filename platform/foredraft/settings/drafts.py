@@ -3,8 +3,9 @@
     plan = DraftPlan(stages=(stage,), scale=0.7, depth=0.25)
     plan.training(target, {"width": 0.5}, path=path)
 
-`scale` is the one dial of a draft's size. Beside it `depth` is of the layers alone, which set a
-draft's cost where a pass waits for kernels to start, and `width` of all else.
+`scale` is the one dial of a model's size. Beside it `depth` is of the layers alone, which set a
+draft's cost where a pass waits for kernels to start, and `width` of all else. Heads (`kind`) have
+none of these: they have a plan of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from foredraft.errors import ConfigError
 from foredraft.settings.config import (
     Count,
+    DraftKind,
     Factor,
     Name,
     Seed,
@@ -30,18 +32,37 @@ from foredraft.settings.config import (
 from foredraft.settings.dimensions import Dimension, combinations
 from speculation import InvalidInput
 from speculation.forecaster import Architecture
+from speculation.heads import HEADS, HIDDEN, HeadsConfig
 
 FACTORS = ("scale", "depth", "width")
 """What a draft's sizes are derived by from its target's."""
-DRAFT_DIMENSIONS = (*FACTORS, "stages", "patches_out")
+MODEL_DIMENSIONS = (*FACTORS, "stages", "patches_out")
+"""Those about models, which exist beside no heads."""
+DRAFT_DIMENSIONS = ("kind", *MODEL_DIMENSIONS)
 """What a dimension about drafts may be called."""
+
+
+class HeadsPlan(Settings):
+    """How the heads of a study are trained."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    """all of them `heads`, each from the one before"""
+    count: Count = HEADS
+    """patches that they propose: as many as the longest lookahead"""
+    hidden: Count = HIDDEN
+    """width of the layer that they share"""
 
 
 class DraftPlan(Settings):
     """How the drafts of a study are trained; what is searched overrides it."""
 
+    kind: DraftKind = "model"
+    """smaller models of the target's family, or heads on its own last hidden state; a dimension of
+    that name searches both"""
+    heads: HeadsPlan | None = None
+    """of heads, where there are any; all else here is of models"""
     stages: tuple[Stage, ...] = ()
-    """of every draft, each from the one before"""
+    """of every model, each from the one before"""
     plans: dict[Name, Annotated[tuple[Stage, ...], Field(min_length=1)]] = Field({})
     """instead of `stages`: several ways to train, by the names that dimension `stages` picks"""
     scale: Factor = 0.7
@@ -57,15 +78,38 @@ class DraftPlan(Settings):
 
     @model_validator(mode="after")
     def _is_trained_somehow(self) -> DraftPlan:
+        if self.heads is not None and not (self.stages or self.plans):
+            return self
         if bool(self.stages) == bool(self.plans):
             raise ValueError("give stages, or plans where several are to be compared; one of both")
         return self
 
+    @property
+    def every_plan(self) -> tuple[tuple[Stage, ...], ...]:
+        """Each way in which a draft is trained."""
+        return (self.stages, *self.plans.values(), *((self.heads.stages,) if self.heads else ()))
+
+    def kind_of(self, settings: Mapping[str, Any]) -> DraftKind:
+        """What drafts in one trial."""
+        kind: DraftKind = settings.get("kind", self.kind)
+        return kind
+
+    def patches_of(self, settings: Mapping[str, Any]) -> int:
+        """Patches that one pass of a trial's draft emits."""
+        if self.kind_of(settings) == "heads":
+            assert self.heads is not None
+            return self.heads.count
+        count: int = settings.get("patches_out", self.patches_out)
+        return count
+
     def factors(self, settings: Mapping[str, Any]) -> dict[str, float | None]:
         """What makes one trial's draft smaller than its target, by name.
 
-        None is a `depth` or `width` that follows scale, and a `scale` that nothing follows.
+        None is a `depth` or `width` that follows scale, and a `scale` that nothing follows. Heads
+        have none.
         """
+        if self.kind_of(settings) == "heads":
+            return dict.fromkeys(FACTORS)
         given = self._given(settings)
         followed = given["depth"] is None or given["width"] is None
         return given if followed else {**given, "scale": None}
@@ -81,16 +125,21 @@ class DraftPlan(Settings):
         Raises:
             InvalidInput: a factor at which nothing can be built.
         """
+        model, stages = self._model(target, settings)
         return Training(
-            model=target.scaled(
-                **self._given(settings),
-                patches_out=settings.get("patches_out", self.patches_out),
-            ),
-            stages=self.plans[settings["stages"]] if self.plans else self.stages,
-            target=str(path),
-            seed=self.seed,
-            dtype=self.dtype,
+            model=model, stages=stages, target=str(path), seed=self.seed, dtype=self.dtype
         )
+
+    def _model(
+        self, target: Architecture, settings: Mapping[str, Any]
+    ) -> tuple[Architecture, tuple[Stage, ...]]:
+        patches_out = self.patches_of(settings)
+        if self.kind_of(settings) == "heads":
+            assert self.heads is not None
+            heads = HeadsConfig.of(target, patches_out=patches_out, hidden=self.heads.hidden)
+            return heads, self.heads.stages
+        stages = self.plans[settings["stages"]] if self.plans else self.stages
+        return target.scaled(**self._given(settings), patches_out=patches_out), stages
 
     def trainings(
         self, target: Architecture, dimensions: Mapping[str, Dimension], *, path: Path
@@ -140,6 +189,7 @@ class DraftPlan(Settings):
         Raises:
             ValueError: names the dimension or the field of the plan, and what would do.
         """
+        self._check_kinds(dimensions)
         self._check_stages(dimensions.get("stages"))
         for name in (*FACTORS, "patches_out"):
             for value in dimensions[name].ends if name in dimensions else ():
@@ -152,10 +202,43 @@ class DraftPlan(Settings):
                 )
         self._check_scale(dimensions)
 
+    def check_lookahead(self, longest: int, dimensions: Mapping[str, Dimension]) -> None:
+        """Nothing, where every draft can propose that many patches in a round.
+
+        Raises:
+            ValueError: there are fewer heads.
+        """
+        if self.heads and "heads" in self._kinds(dimensions) and longest > self.heads.count:
+            raise ValueError(
+                f"draft.heads.count is {self.heads.count} and lookahead goes up to {longest}: each "
+                f"head proposes one patch; {longest} heads would do, or a shorter lookahead"
+            )
+
+    def _kinds(self, dimensions: Mapping[str, Dimension]) -> list[Any]:
+        return list(dimensions["kind"].ends) if "kind" in dimensions else [self.kind]
+
+    def _check_kinds(self, dimensions: Mapping[str, Dimension]) -> None:
+        """Nothing, where what is searched and fixed is of the kinds of draft that there are."""
+        for kind in self._kinds(dimensions):
+            _check_value("kind", kind)
+        kinds = self._kinds(dimensions)
+        if ("heads" in kinds) != (self.heads is not None):
+            raise ValueError("draft.heads goes with kind heads: give both, or neither")
+        if "model" in kinds:
+            if not (self.stages or self.plans):
+                raise ValueError("draft.stages is missing: it says how models are trained")
+            return
+        for name in MODEL_DIMENSIONS:
+            if name in dimensions:
+                raise ValueError(f"dimensions.{name} has no effect where every draft is heads")
+        for name in (*MODEL_DIMENSIONS, "plans"):
+            if getattr(self, name) != DraftPlan.model_fields[name].get_default():
+                raise ValueError(f"draft.{name} has no effect where every draft is heads")
+
     def _check_stages(self, searched: Dimension | None) -> None:
         if bool(searched) != bool(self.plans):
             raise ValueError("draft.plans goes with dimensions.stages, which picks one of them")
-        if searched and searched.when:
+        if searched and set(searched.when) - {"kind"}:
             raise ValueError(
                 "dimensions.stages.when has no use: every draft is trained by one of the plans"
             )
@@ -176,6 +259,23 @@ class DraftPlan(Settings):
                 f"{place} has no effect where both depth and width are given: leave one of the "
                 "three out"
             )
+
+
+def beside_models(dimensions: Mapping[str, Dimension]) -> dict[str, Dimension]:
+    """The dimensions, each that is about models with a `when` of that kind where heads are tried.
+
+    A `when` that names kinds already stays as it is.
+    """
+    kinds = dimensions["kind"].ends if "kind" in dimensions else []
+    if "heads" not in kinds or "model" not in kinds:
+        return dict(dimensions)
+    only: dict[str, list[Any]] = {"kind": ["model"]}
+    return {
+        name: it.model_copy(update={"when": {**only, **it.when}})
+        if name in MODEL_DIMENSIONS
+        else it
+        for name, it in dimensions.items()
+    }
 
 
 def check_effect(target: Architecture, dimensions: Mapping[str, Dimension]) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foredraft.settings.config import (
     Count,
+    DraftKind,
     Evaluation,
     Name,
     Positive,
@@ -26,6 +27,7 @@ from foredraft.settings.config import (
     validated,
 )
 from foredraft.settings.recipes import electricity
+from speculation.heads import HEADS
 
 
 class Rung(Settings):
@@ -33,11 +35,24 @@ class Rung(Settings):
 
     name: str
     """what the rung adds, in a few words"""
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    """of the target; of several, that draft is shown of which most is accepted on validation"""
+    kind: DraftKind = "model"
+    scales: tuple[Positive, ...] = ()
+    """of the target; of several, that draft is shown of which most is accepted on validation; heads
+    have none"""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     patches_out: Count = 1
-    """patches that one pass of the draft emits"""
+    """patches that one pass of the draft emits, or how many heads there are"""
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Rung:
+        if (self.kind == "heads") == bool(self.scales):
+            raise ValueError("scales go with kind model, which needs at least one, and only there")
+        return self
+
+    @property
+    def sizes(self) -> tuple[float | None, ...]:
+        """The scales, or None for heads."""
+        return self.scales or (None,)
 
 
 class Ladder(Settings):
@@ -57,9 +72,14 @@ class Ladder(Settings):
 
 
 def _rungs(
-    scratch: Stage, pretrain: Stage, finetune: Stage, distill: Stage, one_pass: Stage
+    scratch: Stage,
+    pretrain: Stage,
+    finetune: Stage,
+    distill: Stage,
+    one_pass: Stage,
+    heads: Stage,
 ) -> tuple[Rung, ...]:
-    """The original study's own progression, and what it left as next steps.
+    """The original study's own progression, what it left as next steps, and heads.
 
     `one_pass` is the distillation of a draft that emits seven patches at once: they are harder to
     learn than one.
@@ -79,6 +99,7 @@ def _rungs(
             patches_out=7,
         ),
         Rung(name="best of 0.8x and 0.9x, distilled", scales=(0.8, 0.9), stages=chain),
+        Rung(name="heads", kind="heads", stages=(heads,), patches_out=HEADS),
     )
 
 
@@ -102,6 +123,16 @@ def etth1() -> Ladder:
                 windows=16_000,
                 windows_per_epoch=14_400,
                 lr=2e-3,
+                variates=7,
+                validation_windows=256,
+            ),
+            Stage(
+                name="heads",
+                data={"eia930": 1, "ETTh1": 1},
+                judge="ETTh1",
+                epochs=20,
+                windows=8000,
+                windows_per_epoch=8000,
                 variates=7,
                 validation_windows=256,
             ),
@@ -130,6 +161,21 @@ def eia930() -> Ladder:
             Rung(name="0.5x distilled", scales=(0.5,), stages=chain),
             Rung(name="0.7x from scratch", scales=(0.7,), stages=chain[:1]),
             Rung(name="0.7x distilled", scales=(0.7,), stages=chain),
+            Rung(
+                name="heads",
+                kind="heads",
+                stages=(
+                    Stage(
+                        name="heads",
+                        data="eia930",
+                        epochs=20,
+                        windows=8000,
+                        variates=7,
+                        validation_windows=256,
+                    ),
+                ),
+                patches_out=HEADS,
+            ),
         ),
         evaluation=Evaluation(data="eia930", split="test", horizon=720, windows=32),
     )
@@ -169,6 +215,13 @@ def demo() -> Ladder:
                 epochs=12,
                 windows=3200,
                 lr=2e-3,
+                validation_windows=128,
+            ),
+            Stage(
+                name="heads",
+                data="synthetic-etth",
+                epochs=12,
+                windows=3200,
                 validation_windows=128,
             ),
         ),

@@ -29,7 +29,7 @@ from foredraft.settings.config import (
     validated,
 )
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
-from foredraft.settings.drafts import DRAFT_DIMENSIONS, DraftPlan, check_effect
+from foredraft.settings.drafts import DRAFT_DIMENSIONS, DraftPlan, beside_models, check_effect
 from speculation import Acceptance, ContextPolicy, InvalidInput
 from speculation.forecaster import Architecture, check_policy
 from speculation.rules.words import field_names
@@ -111,7 +111,7 @@ class Study(Settings):
     def _in_an_order_that_can_be_drawn(
         cls, dimensions: dict[str, Dimension]
     ) -> dict[str, Dimension]:
-        return by_dependency(rules.beside_their_rules(dimensions))
+        return by_dependency(beside_models(rules.beside_their_rules(dimensions)))
 
     @model_validator(mode="after")
     def _holds_together(self) -> Study:
@@ -157,6 +157,7 @@ class Study(Settings):
             for parent, values in dimension.when.items():
                 self._check_condition(name, parent, values)
         self.draft.check_dimensions(self.dimensions)
+        self.draft.check_lookahead(self.longest_lookahead, self.dimensions)
         self._check_policy_dimensions()
 
     def _check_condition(self, name: str, parent: str, values: list[Any]) -> None:
@@ -282,6 +283,9 @@ class Study(Settings):
         """
         target, draft, evaluation = self.target, self.draft, self.evaluation
         plans = {n: places.of_stages(plan, folders) for n, plan in draft.plans.items()}
+        heads = draft.heads and draft.heads.model_copy(
+            update={"stages": places.of_stages(draft.heads.stages, folders)}
+        )
         stages = places.of_stages(draft.stages, folders)
         data = places.of_data(evaluation.data, folders)
         return self.model_copy(
@@ -289,7 +293,9 @@ class Study(Settings):
                 "target": places.of_target(target, folders)
                 if isinstance(target, str)
                 else places.of_training(target, folders),
-                "draft": draft.model_copy(update={"stages": stages, "plans": plans}),
+                "draft": draft.model_copy(
+                    update={"stages": stages, "plans": plans, "heads": heads}
+                ),
                 "evaluation": evaluation.model_copy(update={"data": data}),
             }
         )

@@ -21,7 +21,7 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 from foredraft.errors import ConfigError, Stopped
-from foredraft.settings.config import Training
+from foredraft.settings.config import TAUGHT, Training
 from foredraft.train import losses, teacher
 from foredraft.train.lessons import Draw, Lesson, Lessons, Teacher
 from foredraft.train.needs import Datasets
@@ -49,7 +49,7 @@ class Learner:
         self.wrapped = run.wrap(model)
         if training.compile:
             self.wrapped.compile()
-        taught = _teacher(training, run) if stage.name == "distill" else None
+        taught = _teacher(training, run) if stage.name in TAUGHT else None
         seed = training.seed * 1009 + index
         self.lessons, self.exam = (
             Lessons(stage, training.model, sets, split=split, seed=seed, taught=taught)
@@ -240,7 +240,7 @@ class Learner:
 
 
 def _teacher(training: Training, run: Run) -> Teacher:
-    assert training.target is not None, "a training with a distill stage has a target"
+    assert training.target is not None, "a training with such a stage has a target"
     path = Path(training.target)
     target = checkpoint.load(path).to(run.device)
     return Teacher(target, teacher.digest_of(path), str(path))

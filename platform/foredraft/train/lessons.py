@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,8 +26,9 @@ from torch import Tensor
 from foredraft import data
 from foredraft.data.spacing import evenly_spaced
 from foredraft.settings.config import Stage
-from foredraft.train import needs, teacher
+from foredraft.train import needs, recitals, teacher
 from speculation.forecaster import Architecture
+from speculation.heads import HeadsConfig
 from speculation.network import Network
 from speculation.reading import last_reading
 
@@ -57,7 +58,7 @@ class Lesson(NamedTuple):
     """Contexts, and what should follow each of their last M patches."""
 
     x_BNCP: Tensor
-    """in the units of the model"""
+    """in the units of the model; of heads the target's hidden states, [B, N, C, D]"""
     y_BMCQ: Tensor
     """in the units of the model"""
     unit_B1C1: Tensor
@@ -78,8 +79,10 @@ class Source(NamedTuple):
     windows: data.Windows
     variates_WV: Tensor | None
     """variates of each window, where they do not change from epoch to epoch"""
-    answers: teacher.Answers | None
+    answers: teacher.Answers | None = None
     """the target's, in distillation"""
+    recitals: recitals.Recitals | None = None
+    """the target's, for heads"""
 
     @property
     def width(self) -> int:
@@ -132,22 +135,25 @@ class Lessons:
         generator = torch.Generator().manual_seed(0)
         width = windows.values_TC.shape[1]
         variates_WV = self._variates(len(windows), width, generator) if fixed else None
-        answers = None
-        if self.taught is not None:
-            answers = teacher.ask(
-                self.taught.target,
-                windows,
-                variates_WV=variates_WV,
-                source=dataset.identity,
-                asking=self._asking(self.taught),
-                about=f"target {self.taught.name} about {name}",
-            )
-        return Source(windows, variates_WV, answers)
+        if self.taught is None:
+            return Source(windows, variates_WV)
+        asked: Any = {
+            "variates_WV": variates_WV,
+            "source": dataset.identity,
+            "about": f"target {self.taught.name} about {name}",
+        }
+        asking, target = self._asking(self.taught), self.taught.target
+        if isinstance(self.config, HeadsConfig):
+            heard = recitals.hear(target, windows, heads=self.config, asking=asking, **asked)
+            return Source(windows, variates_WV, recitals=heard)
+        return Source(windows, variates_WV, teacher.ask(target, windows, asking=asking, **asked))
 
     def _asking(self, taught: Teacher) -> teacher.Asking:
         assert self.stage.rollouts is not None
         assert self.stage.policy is not None
-        ahead = self.stage.rollouts + self.config.patches_out - 1
+        ahead = self.stage.rollouts + self.config.patches_out
+        if not isinstance(self.config, HeadsConfig):
+            ahead -= 1
         return teacher.Asking(taught.digest, ahead, self.stage.policy)
 
     def epoch(self, number: int, *, batch: int, drawn: int | None) -> Iterator[Draw]:
@@ -192,6 +198,9 @@ class Lessons:
     def lesson(self, draw: Draw, *, device: torch.device) -> Lesson:
         """The contexts of a draw, and what should follow their patches."""
         source = self.sources[draw.source]
+        if source.recitals is not None:
+            hidden_BNCD, apart_BNCQ = (x.to(device) for x in source.recitals.of(draw.index_B))
+            return Lesson(hidden_BNCD, apart_BNCQ, torch.ones_like(apart_BNCQ[:, :1, :, :1]))
         window_BTC = source.windows.batch(draw.index_B, variates=draw.variates_BV)
         window_BTC = window_BTC.to(device)
         if source.answers is None:

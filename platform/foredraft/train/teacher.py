@@ -16,11 +16,13 @@ F answers, P patch length.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,7 +92,26 @@ def ask(
     Raises:
         ConfigError: the answers do not fit on the disk, or one of them is no number to learn from.
     """
-    facts = {
+    facts = facts_of(target, windows, variates_WV=variates_WV, source=source, asking=asking)
+    shape = _shape(target.config, windows, variates_WV, ahead=asking.ahead)
+
+    def write(folder: Path) -> None:
+        _write(folder / FILE, target, windows, variates_WV, shape=shape, asking=asking, about=about)
+
+    folder = kept(facts, write, windows=len(windows), num_bytes=2 * math.prod(shape))
+    return Answers(folder / FILE)
+
+
+def facts_of(
+    target: Network,
+    windows: data.Windows,
+    *,
+    variates_WV: Tensor | None,
+    source: str,
+    asking: Asking,
+) -> dict[str, Any]:
+    """All that a target's answers about some windows depend on."""
+    return {
         **asking._asdict(),
         "architecture": target.config,  # the weights do not tell activation, positions and revin
         "source": source,
@@ -98,26 +119,31 @@ def ask(
         "variates": None if variates_WV is None else variates_WV.tolist(),
         "versions": [families.family_of(target.config.family).version, data.VERSION, VERSION],
     }
+
+
+def kept(facts: Any, write: Callable[[Path], None], *, windows: int, num_bytes: int) -> Path:
+    """The folder of what depends on such facts alone, written now if nobody has.
+
+    Args:
+        facts: by whose digest it is found.
+        write: makes its files in an empty folder.
+        windows: about which the target is asked.
+        num_bytes: that will be written; said on standard error before they are.
+
+    Raises:
+        ConfigError: they do not fit on the disk.
+    """
     folder = cache_folder() / "answers" / provenance.digest(facts)
     if files.is_complete(folder):
-        return Answers(folder / FILE)
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of several workers on this machine one asks; the others wait and find the answers.
     with files.locked(cache_folder()):
         if not files.is_complete(folder):
-            shape = _shape(target.config, windows, variates_WV, ahead=asking.ahead)
-            _announce(shape, folder=folder)
+            _announce(windows, num_bytes, folder=folder)
             with files.atomic_directory(folder) as part:
-                _write(
-                    part / FILE,
-                    target,
-                    windows,
-                    variates_WV,
-                    shape=shape,
-                    asking=asking,
-                    about=about,
-                )
-    return Answers(folder / FILE)
+                write(part)
+    return folder
 
 
 def digest_of(target: Path) -> str:
@@ -133,18 +159,17 @@ def _shape(
     return len(windows), config.context_patches - 1 + ahead, variates, config.patch
 
 
-def _announce(shape: tuple[int, int, int, int], *, folder: Path) -> None:
+def _announce(windows: int, size: int, *, folder: Path) -> None:
     """Say how much will be written; refuse what does not fit."""
-    size = 2 * int(np.prod(shape))
     free = shutil.disk_usage(folder.parent).free
     if size > free:
         raise ConfigError(
-            f"the target's answers about {shape[0]} windows take {size / 1e6:,.0f} MB, and "
-            f"{folder.parent} has {free / 1e6:,.0f} MB left: set `windows` of the distill stage "
-            "lower, or XDG_CACHE_HOME to a folder with room"
+            f"the target's answers about {windows} windows take {size / 1e6:,.0f} MB, and "
+            f"{folder.parent} has {free / 1e6:,.0f} MB left: set `windows` of the stage lower, "
+            "or XDG_CACHE_HOME to a folder with room"
         )
     print(
-        f"asking the target about {shape[0]} windows: {size / 1e6:,.0f} MB in {folder}",
+        f"asking the target about {windows} windows: {size / 1e6:,.0f} MB in {folder}",
         file=sys.stderr,
     )
 
@@ -168,11 +193,11 @@ def _write(
             window_BTC = windows.batch(index_B, variates=variates_BV)
             context_BTC = window_BTC[:, : target.config.context].to(target.device)
             answers_BFCP = _answer(target, engine, context_BTC, asking=asking).cpu().half()
-            _refuse_endless(answers_BFCP, windows.starts_W[index_B], about=about)
+            refuse_endless(answers_BFCP, windows.starts_W[index_B], about=about)
             file.write(answers_BFCP.numpy().astype("<f2").tobytes())
 
 
-def _refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> None:
+def refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> None:
     """Nothing; raises at the first window whose answers float16 cannot hold."""
     told_B = answers_BFCP.isfinite().flatten(1).all(1)
     if not told_B.all():
@@ -180,7 +205,7 @@ def _refuse_endless(answers_BFCP: Tensor, starts_B: Tensor, *, about: str) -> No
         raise ConfigError(
             f"{about}: its answers about the window from row {first} run away (not finite, or "
             f"beyond {torch.finfo(torch.half).max:,.0f} of its units): nothing can be learnt from "
-            "them; train the target better, or set `rollouts` of the distill stage lower"
+            "them; train the target better, or set `rollouts` of the stage lower"
         )
 
 

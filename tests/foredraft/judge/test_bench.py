@@ -11,6 +11,7 @@ import torch
 from foredraft.cli import main
 from foredraft.judge.bench import BenchPlan, Subject, bench, card, peak_mib
 from speculation import ContextPolicy
+from speculation.heads import Heads, HeadsConfig
 from timer_xl import TimerXL, TimerXLConfig
 
 TINY = TimerXLConfig(patch=8, context=32, d_model=32, n_heads=4, d_ff=48, n_layers=2)
@@ -39,6 +40,30 @@ def test_the_grid_is_every_combination_of_what_is_listed() -> None:
         assert row["predicted_speedup"] > 0
         assert min(row["draft_s"], row["verify_s"], row["accept_s"], row["target_s"]) > 0
         assert "reference_ratio" not in row
+
+
+@pytest.mark.parametrize("policy", [ContextPolicy(), ContextPolicy("cached")])
+def test_heads_propose_from_the_second_round_on_and_their_first_costs_a_step(
+    policy: ContextPolicy,
+) -> None:
+    plan = BenchPlan(
+        policy=policy,
+        batches=(1, 2),
+        horizons=(64,),
+        lookaheads=(3,),
+        acceptances=(1.0,),
+        draft_kind="heads",
+        patches_out=3,
+        pairs=3,
+    )
+    given = subject(plan)._replace(make=lambda _: (TimerXL(TINY), Heads(HeadsConfig.of(TINY))))
+    one, two = bench(plan, given, device=CPU, scales=(None,))
+    # Of eight patches the target gives the first; the others come in rounds of four and of three.
+    assert [n / 3 for n in one["accept_lengths"]] == [0, 1, 0, 1, 1]
+    assert [n / 6 for n in two["accept_lengths"]] == [0, 1, 0, 1, 1]
+    assert one["draft_kind"] == "heads"
+    assert one["predicted_speedup"] > 0
+    assert "7 heads" in card([one, two])
 
 
 @pytest.mark.parametrize("policy", [ContextPolicy(), ContextPolicy("cached")])

@@ -15,6 +15,8 @@ import torch
 from foredraft.judge import closed_form, courses, evaluate
 from foredraft.settings.config import Evaluation
 from speculation import Acceptance, ContextPolicy, Gaussian, Lossless, Tolerance
+from speculation.forecaster import Forecaster
+from speculation.heads import Heads, HeadsConfig
 from timer_xl import Engine, TimerXL, TimerXLConfig
 
 CONFIG = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=2)
@@ -44,10 +46,17 @@ def windows() -> evaluate.EvaluationWindows:
 class Judged:
     """A pair on some windows, by courses and by decoding."""
 
-    def __init__(self, windows: Any, policy: ContextPolicy, probes: list[Acceptance]) -> None:
+    def __init__(
+        self,
+        windows: Any,
+        policy: ContextPolicy,
+        probes: list[Acceptance],
+        *,
+        draft: Forecaster | None = None,
+    ) -> None:
         self.windows = windows
         self.evaluation = Evaluation(data="none", horizon=HORIZON, policy=policy)
-        self.target, self.draft = engine(), engine(noise=0.03)
+        self.target, self.draft = engine(), draft or engine(noise=0.03)
         self.reference_WHC = evaluate.forecast_alone(
             self.target, windows, evaluation=self.evaluation
         )
@@ -97,6 +106,27 @@ def test_of_a_rule_that_draws_no_lots_it_expects_exactly_what_decoding_counts(
     assert float(expected.accept_length_Q) == pytest.approx(counted.accept_length, abs=1e-4)
     assert float(expected.mse_Q) == pytest.approx(counted.mse, rel=1e-4)
     assert float(expected.mae_Q) == pytest.approx(counted.mae, rel=1e-4)
+    assert float(expected.deviation_Q) == pytest.approx(counted.deviation, rel=1e-3, abs=1e-7)
+    assert expected.pass_rates_QK[0, :3].tolist() == pytest.approx(counted.pass_rates, abs=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@pytest.mark.parametrize("emit", ["target", "draft"])
+def test_of_heads_it_expects_exactly_what_decoding_counts(
+    windows: evaluate.EvaluationWindows, policy: ContextPolicy, emit: Any
+) -> None:
+    torch.manual_seed(2)
+    heads = Heads(HeadsConfig.of(CONFIG, patches_out=4, hidden=8)).eval()
+    torch.nn.init.normal_(heads.out.weight, std=0.05)
+    longest = Tolerance(mse_tol=1e9, lookahead=4, emit=emit)
+    spread = Judged(windows, policy, [longest], draft=heads)
+    rule = Tolerance(mse_tol=spread.typical(), lookahead=3, emit=emit)
+    judged = Judged(windows, policy, [longest, rule], draft=heads)
+    expected, counted = judged.expected(rule), judged.counted(rule)
+    assert 0.1 < counted.acceptance_rate < 0.95
+    assert float(expected.acceptance_rate_Q) == pytest.approx(counted.acceptance_rate, abs=1e-5)
+    assert float(expected.accept_length_Q) == pytest.approx(counted.accept_length, abs=1e-4)
+    assert float(expected.mse_Q) == pytest.approx(counted.mse, rel=1e-4)
     assert float(expected.deviation_Q) == pytest.approx(counted.deviation, rel=1e-3, abs=1e-7)
     assert expected.pass_rates_QK[0, :3].tolist() == pytest.approx(counted.pass_rates, abs=1e-5)
 

@@ -18,6 +18,7 @@ from foredraft.judge.evaluate import EvaluationWindows
 from foredraft.judge.examine import Examiner, default_rule
 from foredraft.settings.config import Machine, Stage, Training
 from speculation import ContextPolicy, checkpoint
+from speculation.heads import HeadsConfig
 from timer_xl import TimerXL, TimerXLConfig
 
 DATA = "synthetic-etth:rows=600"
@@ -86,7 +87,7 @@ def test_a_draft_is_accepted_as_often_as_its_proposals_after_validation_rows_are
         return evaluate.judge_pair(
             target,
             draft,
-            default_rule(1),
+            default_rule(draft.config),
             windows,
             evaluation=examiner.evaluation,
             alone_WHC=alone_WHC,
@@ -144,8 +145,10 @@ def test_a_draft_is_examined_on_what_judges_its_last_stage(tmp_path: Path) -> No
 
 
 def test_the_strict_rule_proposes_what_a_pass_emits_and_four_at_least() -> None:
-    assert [default_rule(patches).lookahead for patches in (1, 4, 7)] == [4, 4, 7]
-    assert default_rule(1).mse_tol == 0.01
+    drafts = [MODEL.scaled(1.0, patches_out=patches) for patches in (1, 4, 7)]
+    assert [default_rule(draft).lookahead for draft in drafts] == [4, 4, 7]
+    assert default_rule(HeadsConfig.of(MODEL, patches_out=3)).lookahead == 3
+    assert default_rule(MODEL).mse_tol == 0.01
 
 
 def test_an_examiner_travels_to_a_worker_without_what_it_opened(tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def climb(storage: Path) -> Path:
             Rung(name="from scratch", scales=(0.5,), stages=chain[:1]),
             Rung(name="distilled", scales=(0.5,), stages=chain),
             Rung(name="best of two", scales=(0.75, 1.0), stages=chain[:1], patches_out=2),
+            Rung(
+                name="heads",
+                kind="heads",
+                stages=(stage("heads", windows=300, epochs=2),),
+                patches_out=3,
+            ),
         ),
         evaluation=Evaluation(data=DATA, split="test", horizon=48, windows=8),
         pairs=3,
@@ -73,7 +79,7 @@ def test_every_rung_is_told_with_its_target_and_without(climbed: Path) -> None:
         ("season 24", "seasonal naive"),
         *(
             (rung, way)
-            for rung in ("from scratch", "distilled", "best of two")
+            for rung in ("from scratch", "distilled", "best of two", "heads")
             for way in ("speculation", "draft alone")
         ),
     ]

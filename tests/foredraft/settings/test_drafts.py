@@ -51,6 +51,55 @@ def sizes_of(space: Study) -> list[tuple[int, int]]:
     return sorted((model.n_layers, model.d_model) for model in models)  # type: ignore[attr-defined]
 
 
+HEADS = {"stages": [{"name": "heads", "data": STAGE["data"], "epochs": 1}], "count": 4, "hidden": 8}
+KINDS = choice("model", "heads")
+
+
+def test_a_study_searches_models_and_heads_and_sizes_are_of_models_alone() -> None:
+    both = shaped({"heads": HEADS}, kind=KINDS, scale=SCALE)
+    assert both.dimensions["scale"].when == {"kind": ["model"]}
+    drafts = both.drafts_of(TimerXLConfig(**MODEL), path=HERE)
+    assert [draft.model.family for draft in drafts] == ["heads", "timer_xl", "timer_xl"]
+    assert drafts[0].model.patches_out == 4
+    assert [stage.name for stage in drafts[0].stages] == ["heads"]
+    assert [stage.name for stage in drafts[1].stages] == ["scratch"]
+
+
+def test_a_study_of_heads_alone_needs_no_stages_of_models() -> None:
+    only = shaped({"kind": "heads", "heads": HEADS, "stages": []})
+    (draft,) = only.drafts_of(TimerXLConfig(**MODEL), path=HERE)
+    assert draft.model.family == "heads"
+    assert set(only.draft.factors({}).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("draft", "dimensions", "said"),
+    [
+        ({"kind": "heads"}, {}, "draft.heads goes with kind heads"),
+        ({"heads": HEADS}, {}, "draft.heads goes with kind heads"),
+        ({}, {"kind": KINDS}, "draft.heads goes with kind heads"),
+        ({"kind": "heads", "heads": HEADS}, {}, "draft.stages has no effect where every draft is"),
+        (
+            {"kind": "heads", "heads": HEADS, "stages": []},
+            {"scale": SCALE},
+            "dimensions.scale has no effect where every draft is heads",
+        ),
+        ({"heads": HEADS, "stages": []}, {"kind": KINDS}, "draft.stages is missing"),
+        (
+            {"kind": "heads", "heads": HEADS, "stages": []},
+            {"lookahead": {"type": "int", "low": 1, "high": 5}},
+            "draft.heads.count is 4 and lookahead goes up to 5: each head proposes one patch; 5",
+        ),
+        ({"heads": HEADS}, {"kind": choice("model", "tails")}, "dimensions.kind is 'tails'"),
+    ],
+)
+def test_kinds_of_draft_that_contradict_each_other_are_refused(
+    draft: dict[str, Any], dimensions: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        shaped(draft, **dimensions)
+
+
 def test_depth_and_width_are_searched_apart_and_what_is_not_given_follows_scale() -> None:
     assert sizes_of(shaped(depth=HALVES)) == [(2, 24), (4, 24), (6, 24), (8, 24)]
     assert sizes_of(shaped({"scale": 0.5}, depth=HALVES)) == [(n, 16) for n in (2, 4, 6, 8)]

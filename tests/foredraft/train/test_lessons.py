@@ -334,7 +334,7 @@ def test_answers_that_do_not_fit_are_refused_before_they_are_written(
 ) -> None:
     full = teacher.shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(teacher.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(ValueError, match="set `windows` of the distill stage"):
+    with pytest.raises(ValueError, match="set `windows` of the stage lower"):
         distilled()
 
 
@@ -346,7 +346,7 @@ def test_the_set_that_judges_is_not_the_only_one_that_is_learnt_from() -> None:
 
 def test_answers_that_run_away_in_part_are_refused() -> None:
     answers_BFCP = torch.ones(3, 2, 1, 4).half()
-    teacher._refuse_endless(answers_BFCP, torch.tensor([5, 6, 7]), about="mine")
+    teacher.refuse_endless(answers_BFCP, torch.tensor([5, 6, 7]), about="mine")
     answers_BFCP[1, 1, 0, 3] = float("inf")
     with pytest.raises(ConfigError, match=r"mine: .* the window from row 6 run away"):
-        teacher._refuse_endless(answers_BFCP, torch.tensor([5, 6, 7]), about="mine")
+        teacher.refuse_endless(answers_BFCP, torch.tensor([5, 6, 7]), about="mine")

@@ -174,8 +174,8 @@ class GrowingContext:
             mean[index_A], deviation[index_A] = units
         normalisation = Normalisation(mean, deviation)
         passed = self.model(normalisation.apply(x_WNCP), last=longest - shortest + 1)
-        prediction = _at(passed, alike(length_W - shortest), 1)
-        return outlook_of(prediction, normalisation, config=self.model.config, batch=len(end_B))
+        wanted = passed.through(lambda x: read_at(x, alike(length_W - shortest), 1))
+        return outlook_of(wanted, normalisation, config=self.model.config, batch=len(end_B))
 
     def begin_round(self) -> None:
         """Nothing is kept from round to round."""
@@ -201,13 +201,6 @@ def open_rereading(model: Reader, history: History, policy: ContextPolicy) -> Co
     if policy.kind == "growing":
         return GrowingContext(model, history)
     return AnchoredContext(model, history, renorm_every=policy.renorm_every)
-
-
-def _at(passed: Prediction, first: Place, count: int) -> Prediction:
-    """What a pass says after `count` positions, from each sample's own first one."""
-    mean, log_variance = (None if part is None else read_at(part, first, count) for part in passed)
-    assert mean is not None
-    return Prediction(mean, log_variance)
 
 
 def outlook_of(

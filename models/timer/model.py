@@ -191,7 +191,8 @@ class Timer(Network):
             queries = last if layer == len(self.blocks) - 1 else patches
             keep = cache and partial(cache.write, layer, start=start, stop=end)
             tokens_BLCD = block(tokens_BLCD, layout, queries=queries, keep=keep)
-        return Prediction(self.head(self.norm(tokens_BLCD)).to(self.precision), None)
+        hidden_BMCD = self.norm(tokens_BLCD)
+        return Prediction(self.head(hidden_BMCD).to(self.precision), None, hidden_BMCD)
 
     def _layout(self, patches: int, *, start: int | Tensor, end: int) -> Layout:
         """Where the patches of a pass stand (RoFormer, arXiv 2104.09864)."""

@@ -47,6 +47,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path
             {"kind": "heads", "lookahead": 3},
             {"kind": "model", "scale": 0.5, "lookahead": 2},
         ],
+        "sampler": "tpe",
         "trials": 3,
         "startup_trials": 2,
         "confirm_pairs": 2,

@@ -1,4 +1,4 @@
-"""Claims about heads on a Timer: they serve it under each of its policies, exactly as a model does."""
+"""Claims about heads on a Timer: they serve it under each of its policies, as a model would."""
 
 from __future__ import annotations
 

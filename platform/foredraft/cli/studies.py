@@ -108,6 +108,7 @@ def _choice(best: Result) -> Result:
         "speedup": Measured.model_validate({n: told[n] for n in known}).in_words(),
         "acceptance_rate": _with_interval(told, "acceptance_rate", "acceptance_interval"),
         "mse_ratio": _with_interval(told, "mse_ratio", "mse_ratio_interval"),
+        "deviation_ratio": f"{told['deviation_ratio']:.4f}",
         "rule": best["rule"],
     }
 

@@ -14,6 +14,7 @@ from foredraft.search import record
 from foredraft.search.record import Record
 from foredraft.search.references import References, TargetAlone
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget
 
 
 class Summary(NamedTuple):
@@ -23,7 +24,7 @@ class Summary(NamedTuple):
     alone: bool
     """whether the target alone is recommended"""
     accept_length: float | None
-    budget: float
+    budget: Budget
     states: dict[str, int]
     feasible: int
     num_drafts: int
@@ -123,9 +124,9 @@ def _policy_sentences(references: References) -> list[str]:
     ]
 
 
-def _alone_sentences(drafts: Sequence[DraftMark], best: Dot | None, budget: float) -> list[str]:
+def _alone_sentences(drafts: Sequence[DraftMark], best: Dot | None, budget: Budget) -> list[str]:
     speed = max(1.0, (best.measured or best.predicted) if best else 1.0)
-    kept = [d for d in drafts if d.mse_ratio <= max(budget, 1.0)]
+    kept = [d for d in drafts if d.mse_ratio <= max(budget.largest_mse_ratio, 1.0)]
     rival = max(kept, key=lambda d: (_is_as_good(d), d.speedup), default=None)
     if rival is None or rival.speedup <= 1:
         return []
@@ -142,7 +143,7 @@ def _alone_sentences(drafts: Sequence[DraftMark], best: Dot | None, budget: floa
     if _is_as_good(rival):
         return [f"{name} is as accurate as the target {fact} and could take its place."]
     if rival.speedup > speed:
-        return [f"{name} keeps the accuracy budget too {fact}, and is faster still."]
+        return [f"{name} keeps the budget too {fact}, and is faster still."]
     return []
 
 

@@ -51,8 +51,8 @@ class Coordinator(tune.Trainable):
             seconds=time.perf_counter() - started,
         )
         # Tune flattens nested results: the trial goes as text, its objectives also by themselves.
-        metrics = outcome.metrics.model_dump(exclude_none=True) if outcome else {}
-        objectives = {n: metrics[n] for n in self.job.study.objectives if n in metrics}
+        row = trial.flat()
+        objectives = {n: row[n] for n in self.job.study.objectives if row.get(n) is not None}
         return {**objectives, TRIAL: trial.model_dump_json(), "done": True}
 
     def _judge(self) -> Outcome:
@@ -71,6 +71,7 @@ class Coordinator(tune.Trainable):
                 parameters=training.model.num_parameters,
                 errors=Errors(**prepared.accuracy._asdict()),
                 speedup=prepared.speedup_alone,
+                deviation=prepared.deviation,
             ),
             target=Errors(**baseline.alone._asdict()),
             reference=Errors(**baseline.reference._asdict()),
@@ -78,7 +79,9 @@ class Coordinator(tune.Trainable):
             metrics=judged.metrics,
             costs=prepared.costs,
             plan=judged.plan,
-            prediction=stopping.prediction_of(judged.prediction, self.residuals),
+            prediction=stopping.prediction_of(
+                judged.prediction, self.residuals, reference_mse=baseline.reference.mse
+            ),
             stopped=judged.stopped,
             judging_s=judged.seconds,
         )

@@ -288,8 +288,9 @@ def test_only_the_fastest_and_the_slowest_draft_are_labelled(joint: Record) -> N
 def test_errors_that_differ_widely_are_shown_on_a_logarithmic_axis(
     trials: list[Trial], make_trial: MakeTrial
 ) -> None:
-    assert not dots.accuracy_info(record_of(trials)).log
-    assert dots.accuracy_info(record_of([*trials, make_trial(90, mse_ratio=50.0)])).log
+    wide = record_of([*trials, make_trial(90, mse_ratio=50.0)])
+    assert not dots.ratio_info(record_of(trials), "mse_ratio").log
+    assert dots.ratio_info(wide, "mse_ratio").log
 
 
 def test_losses_of_different_stages_never_share_a_panel() -> None:
@@ -427,7 +428,10 @@ def test_a_prediction_is_never_told_as_a_measurement(trials: list[Trial]) -> Non
 def test_a_study_without_gain_says_so_plainly(trials: list[Trial], make_trial: MakeTrial) -> None:
     slow = record_of([make_trial(0, predicted_speedup=0.9, speedup=0.88)])
     inexact = record_of(trials, budget=0.5)
-    for record, why in ((slow, "measured at 0.88x"), (inexact, "kept the accuracy budget")):
+    for record, why in (
+        (slow, "measured at 0.88x"),
+        (inexact, "kept the budget (mse ratio at most 0.5)"),
+    ):
         info = summary.summary_info(record)
         assert info.best is None
         assert info.reading[0].startswith("The target alone is recommended: ")
@@ -530,7 +534,7 @@ def test_every_column_of_the_front_holds_its_own_value(make_trial: MakeTrial) ->
         "mse": "0.4000",
         "mse ratio": "1.000",
         "on test": "1.050 (differs)",
-        "deviation": "0.01000",
+        "deviation ratio": "0.0250",
     }
 
 
@@ -615,7 +619,7 @@ def test_the_report_holds_every_section(study_dir: Path) -> None:
         "Record",
     ):
         assert title in text
-    assert "recommended one: the most accurate of the measured points" in text
+    assert "recommended one: the least mse ratio of the measured points" in text
 
 
 def test_no_password_reaches_the_report(study_dir: Path) -> None:

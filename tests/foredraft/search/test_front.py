@@ -10,6 +10,7 @@ import torch
 
 from foredraft.search import front
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget
 
 
 def random_points(count: int, objectives: int, *, seed: int) -> list[front.Goals]:
@@ -72,5 +73,5 @@ def test_trials_over_the_budget_or_stopped_early_add_nothing_to_a_studys_hypervo
         make_trial(3, mse_ratio=0.95, **same),
         make_trial(4, error="gone"),
     ]
-    volumes = front.hypervolumes(trials, budget=1.0)
+    volumes = front.hypervolumes(trials, budget=Budget(mse_ratio=1.0))
     assert volumes == pytest.approx([0.0, 0.0, 0.1, 0.1, 0.1])

@@ -104,7 +104,10 @@ def test_a_gain_that_holds_is_recommended_by_the_figure_that_was_timed_afresh(
         ([{"speedup": 1.9, "fresh": 1.2, "speedup_low": 0.98}], "measured at 1.20x [0.98, 1.93]"),
         ([{"speedup": 0.99, "pairs": 3}], "measured at 0.99x (3 pairs)"),
         ([{"predicted_speedup": 0.86}], "predicted at 0.86x"),
-        ([{"mse_ratio": 1.5}, {"mse_ratio": 1.2}], "none of 2 complete trials kept the accuracy"),
+        (
+            [{"mse_ratio": 1.5}, {"mse_ratio": 1.2}],
+            "none of 2 complete trials kept the budget",
+        ),
         ([{"speedup": 12.5, "doubt": "its pairs disagree"}], "no measurement"),
     ],
 )

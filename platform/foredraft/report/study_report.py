@@ -69,7 +69,13 @@ def report_html(study: StudyFiles) -> str:
     """The report as one self-contained page."""
     summary = summary_info(study.record)
     parts = [page.tiles_html(tiles(summary)), *_figure_sections(study), *_table_sections(study)]
-    return page.page_html(study.name, about=about_text(study), reading=summary.reading, parts=parts)
+    return page.page_html(
+        study.name,
+        about=about_text(study),
+        reading=summary.reading,
+        notes=summary.notes,
+        parts=parts,
+    )
 
 
 def about_text(study: StudyFiles) -> str:

@@ -288,6 +288,32 @@ def test_errors_that_differ_widely_are_shown_on_a_logarithmic_axis(
     assert dots.ratio_info(wide, "mse_ratio").log
 
 
+def test_a_deviation_of_nothing_has_a_place_on_a_logarithmic_axis_and_the_bound_its_line(
+    make_trial: MakeTrial,
+) -> None:
+    trials = make_trial(0, deviation=0.0), make_trial(1, deviation=0.2)
+    info = dots.ratio_info(record_of(trials, budget={"deviation_ratio": 0.01}), "deviation_ratio")
+    assert info.log
+    assert info.places(info.dots) == [dots.NEAREST, pytest.approx(0.5)]
+    assert info.bound == 0.01
+    assert not info.drafts  # of which it was never counted
+    assert dots.ratio_info(record_of(trials), "deviation_ratio").bound is None
+    names = [axis.name for axis in axes.settings_info(record_of(trials).complete).axes]
+    assert names == ["deviation_ratio"]
+
+
+def test_a_draft_alone_is_told_with_its_deviation_over_the_targets_error(
+    make_trial: MakeTrial,
+) -> None:
+    trial = make_trial(0, settings={"scale": 0.5}, draft={"deviation": 0.006})
+    references = record_of([trial]).references
+    assert references
+    table = tables.drafts_table(references)
+    place = table.columns.index("deviation ratio")
+    assert [row[place] for row in table.rows] == ["0.0000", "0.0150"]
+    assert dots.draft_marks(references)[0].deviation_ratio == pytest.approx(0.015)
+
+
 def test_losses_of_different_stages_never_share_a_panel() -> None:
     info = curves.curves_info(make_curves())
     titles = [panel.title for panel in info.panels]
@@ -672,7 +698,8 @@ def test_a_study_that_runs_or_was_stopped_is_reported_as_far_as_it_has_come(
     before = {path: path.read_bytes() for path in folder.iterdir()}
     html = report.write_report(folder).read_text()
     text = text_of(html)
-    assert "at a predicted 1.75× the target's speed, by trial 0" in text
+    assert "at a predicted 1.75×" in text
+    assert "by trial 0" in text
     assert "No speedup has been measured yet." in text
     assert "2 within the budget, 1 failed" in text
     assert "target of 1.24 M parameters" in text

@@ -52,7 +52,7 @@ class Search(Common):
     """Ray Tune's own tables"""
 
     def run(self) -> Result:
-        """Where the report is, and the choice."""
+        """Where the report is, the choice, and a sentence for each of a study's three readers."""
         from foredraft import report
         from foredraft.search import driver
 
@@ -74,14 +74,17 @@ class Search(Common):
             "study": str(directory),
             "report": str(page),
             "best": json.loads(best.read_text()) if best.exists() else None,
+            "readers": list(report.reading_of(directory)),
         }
 
     def show(self, result: Result) -> None:
-        """The choice in a few lines; all of it is in best.json."""
-        best = result.pop("best", None)
+        """The choice in a few lines, all of which is in best.json, and what it means for whom."""
+        best, readers = result.pop("best", None), result.pop("readers", [])
         show(result)
         if best:
             show(_choice(best))
+        for sentence in readers:
+            print(sentence)
 
     def _study(self) -> Study:
         """The study of the file, with what the command line changes."""
@@ -95,6 +98,7 @@ def _choice(best: Result) -> Result:
     """What a study chose, for a terminal."""
     from foredraft.search.choice import TARGET_ALONE
     from foredraft.search.trial import Measured
+    from foredraft.settings.budgets import Budget
 
     if best["choice"] == TARGET_ALONE:
         return {"chosen": TARGET_ALONE, "why": best["why"]}
@@ -108,6 +112,8 @@ def _choice(best: Result) -> Result:
         "speedup": Measured.model_validate({n: told[n] for n in known}).in_words(),
         "acceptance_rate": _with_interval(told, "acceptance_rate", "acceptance_interval"),
         "mse_ratio": _with_interval(told, "mse_ratio", "mse_ratio_interval"),
+        "deviation_ratio": f"{told['deviation_ratio']:.4f}",
+        "budget": Budget.model_validate(best["budget"]).in_words,
         "rule": best["rule"],
     }
 

@@ -13,6 +13,7 @@ from foredraft.report.look import ACCENT, GREY, dress
 from foredraft.report.tables import setting_text
 from foredraft.search.record import Point
 from foredraft.search.trial import Scalar
+from foredraft.settings.budgets import Budget, name_in_words
 
 SPEEDS = [[0.0, "#d5dade"], [0.5, "#f4b183"], [1.0, ACCENT]]
 # The settings in the order in which a reader asks for them, by their names in a figure; whatever
@@ -62,7 +63,7 @@ def settings_info(points: Sequence[Point]) -> SettingsInfo:
     settings = [point.trial.settings for point in ordered]
     metrics = [point.outcome.metrics for point in ordered]
     names = {name for own in settings for name in own}
-    ratios = [one.mse_ratio for one in metrics]
+    ratios = [point.outcome.ratios for point in ordered]
     candidates = (
         *(
             _setting_axis(name, [own.get(name) for own in settings])
@@ -70,10 +71,14 @@ def settings_info(points: Sequence[Point]) -> SettingsInfo:
         ),
         _axis("acceptance_rate", "accepted", [one.acceptance_rate for one in metrics]),
         _axis("predicted_speedup", "speedup", [m.predicted_speedup for m in metrics], unit="×"),
-        _axis("mse_ratio", "mse ratio", ratios, log=is_wide(ratios)),
+        *(_ratio_axis(name, [own[name] for own in ratios]) for name in Budget.model_fields),
     )
     axes = tuple(axis for axis in candidates if len(set(axis.values)) > 1)
     return SettingsInfo(axes, tuple(one.predicted_speedup for one in metrics))
+
+
+def _ratio_axis(name: str, values: Sequence[float | None]) -> Axis:
+    return _axis(name, name_in_words(name), values, log=is_wide(values))
 
 
 def _setting_axis(name: str, values: Sequence[Scalar]) -> Axis:

@@ -12,6 +12,9 @@ from foredraft.report.tables import hover_text, size_text
 from foredraft.search.record import Point, Record
 from foredraft.search.references import References
 
+NEAREST = 1e-5
+"""The least ratio that a logarithmic axis shows: a deviation of 0 has no logarithm."""
+
 
 class Dot(NamedTuple):
     """One complete trial; speeds are factors over the target alone, rates are 0..1."""
@@ -30,6 +33,7 @@ class Dot(NamedTuple):
     hover: str
     pairs: int | None = None
     """timed; fewer than six have no interval, so that `low` and `high` are None"""
+    deviation_ratio: float | None = None
     confirmed: bool = True
     """false where another point of the front is better in everything once both are measured"""
 
@@ -44,10 +48,12 @@ class DraftMark(NamedTuple):
     speedup: float
     mse: float
     mse_ratio: float
-    """over the target's under the same context policy"""
+    """over the target's under the study's reference policy"""
     labelled: bool
     policy: str = ""
     """the context policy, where the study compares several"""
+    deviation_ratio: float | None = None
+    """None of a study of before it was counted"""
 
 
 class FrontInfo(NamedTuple):
@@ -59,13 +65,21 @@ class FrontInfo(NamedTuple):
     ceiling: tuple[tuple[float, float], ...]
 
 
-class AccuracyInfo(NamedTuple):
-    """Error against speedup, with the largest error ratio that the study allows."""
+class RatioInfo(NamedTuple):
+    """What a budget may bound against speedup; marks of which it is not known are left out."""
 
+    metric: str
+    """mse_ratio or deviation_ratio, as the marks have it"""
     dots: tuple[Dot, ...]
     drafts: tuple[DraftMark, ...]
-    budget: float
+    bound: float | None
+    """the largest that the study allows; None where it does not say"""
     log: bool
+
+    def places(self, marks: Sequence[Dot | DraftMark]) -> list[float]:
+        """Where marks stand; what is nearer than `NEAREST` stands there on a logarithmic axis."""
+        values = [float(getattr(mark, self.metric)) for mark in marks]
+        return [max(NEAREST, value) for value in values] if self.log else values
 
 
 def dots_of(record: Record) -> tuple[Dot, ...]:
@@ -84,6 +98,7 @@ def _dot(point: Point) -> Dot:
         acceptance=metrics.acceptance_rate,
         predicted=metrics.predicted_speedup,
         mse_ratio=metrics.mse_ratio or 0.0,
+        deviation_ratio=outcome.deviation_ratio,
         measured=measured.speedup if measured else None,
         low=measured.speedup_low if measured else None,
         high=measured.speedup_high if measured else None,
@@ -112,6 +127,7 @@ def draft_marks(references: References | None) -> tuple[DraftMark, ...]:
             mse_ratio=draft.mse_ratio,
             labelled=draft.speedup_alone in (max(speeds), min(speeds)),
             policy=draft.policy if several else "",
+            deviation_ratio=draft.deviation_ratio,
         )
         for draft in drafts
     )
@@ -142,11 +158,17 @@ def staircase(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float]
     return tuple(reversed(kept))
 
 
-def accuracy_info(record: Record) -> AccuracyInfo:
-    """What `accuracy_figure` shows; `log` where the errors differ by a factor of more than 4."""
-    dots = dots_of(record)
-    wide = is_wide([dot.mse_ratio for dot in dots])
-    return AccuracyInfo(dots, draft_marks(record.references), record.study.budget, wide)
+def ratio_info(record: Record, metric: str) -> RatioInfo:
+    """What `ratio_figure` shows; `log` where the ratios differ by a factor of more than 4."""
+    dots = tuple(dot for dot in dots_of(record) if getattr(dot, metric) is not None)
+    drafts = draft_marks(record.references)
+    return RatioInfo(
+        metric=metric,
+        dots=dots,
+        drafts=tuple(draft for draft in drafts if getattr(draft, metric) is not None),
+        bound=record.study.budget.bounds.get(metric),
+        log=is_wide([max(NEAREST, getattr(dot, metric)) for dot in dots]),
+    )
 
 
 def is_wide(values: Sequence[float | None]) -> bool:

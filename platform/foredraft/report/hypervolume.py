@@ -20,8 +20,8 @@ from foredraft.report.look import ACCENT, GREY, dress
 from foredraft.search.record import Standing
 
 READING = (
-    "The volume between the trials within the accuracy budget and nothing at all: acceptance, "
-    "times speedup, times the part of the target's error that was saved. It can only grow; a "
+    "The volume between the trials within the budget and nothing at all: acceptance, times "
+    "speedup, times what they leave of the budget's first bound. It can only grow; a "
     "sampler that learns grows faster than one that draws at random. Grey lines are other studies "
     "of the same search in this storage."
 )

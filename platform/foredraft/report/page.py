@@ -112,10 +112,26 @@ def leaves(tree: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]
 
 
 def page_html(
-    title: str, *, about: str, reading: Sequence[str], parts: Sequence[str], kind: str = "study"
+    title: str,
+    *,
+    about: str,
+    reading: Sequence[str],
+    parts: Sequence[str],
+    notes: Sequence[str] = (),
+    kind: str = "study",
 ) -> str:
-    """The whole page, plotly.js embedded once; `kind` is what it reports about."""
+    """The whole page, plotly.js embedded once.
+
+    Args:
+        title: its heading.
+        about: a line below that.
+        reading: the sentences of the first paragraph.
+        parts: the sections.
+        notes: the sentences of a second paragraph, in small.
+        kind: what it reports about.
+    """
     sentences = " ".join(escape(sentence) for sentence in reading)
+    small = f'<p class="notes">{" ".join(map(escape, notes))}</p>' if notes else ""
     # The policy makes the promise hold: the browser itself refuses any request to the outside.
     # plotly.js compiles its WebGL drawing code at run time, hence 'unsafe-eval'.
     policy = (
@@ -133,7 +149,7 @@ def page_html(
 </head>
 <body>
 <header><p class="eyebrow">foredraft {escape(kind)}</p><h1>{escape(title)}</h1>
-<p class="about">{escape(about)}</p><p class="reading">{sentences}</p></header>
+<p class="about">{escape(about)}</p><p class="reading">{sentences}</p>{small}</header>
 <main>{"".join(parts)}</main>
 <script>{get_plotlyjs()}</script>
 <script>const config = {json.dumps(CONFIG)};{DRAW}</script>
@@ -183,6 +199,7 @@ h2 { margin: 0 0 .5rem; font-size: 1.35rem; letter-spacing: -.01em; font-weight:
   letter-spacing: .08em; text-transform: uppercase; }
 .about { margin: .7rem 0 0; color: var(--soft); }
 .reading { margin: 2rem 0 0; max-width: 46rem; font-size: 1.2rem; line-height: 1.55; }
+.notes { margin: 1rem 0 0; max-width: 46rem; color: var(--soft); }
 .lead { margin: 0 0 1.5rem; max-width: 46rem; color: var(--soft); }
 section { margin-top: 5rem; }
 .tiles { display: grid; grid-template-columns: repeat(5, 1fr); gap: 1.5rem 2rem; margin: 3rem 0 0; }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from plotly import graph_objects as go
 
-from foredraft.report.dots import AccuracyInfo, Dot, DraftMark, FrontInfo
+from foredraft.report.dots import NEAREST, Dot, DraftMark, FrontInfo, RatioInfo
 from foredraft.report.look import ACCENT, GREY, dress, paint
 from foredraft.report.tables import number
 
@@ -48,30 +48,40 @@ def front_figure(info: FrontInfo) -> go.Figure:
     return dress(figure, 580, _scales(info.dots, info.drafts))
 
 
-def accuracy_figure(info: AccuracyInfo) -> go.Figure:
-    """Error against speedup, with the accuracy budget and the drafts alone."""
+AXES = {
+    "mse_ratio": "error over the target's (mse ratio)",
+    "deviation_ratio": "deviation from the target's own forecast, over its error (deviation ratio)",
+}
+"""Titles of the axes of what a budget may bound."""
+OF_THE_TARGET = {"mse_ratio": 1.0, "deviation_ratio": 0.0}
+"""Where the target itself stands on them."""
+
+
+def ratio_figure(info: RatioInfo) -> go.Figure:
+    """What a budget may bound against speedup, with the bound and the drafts alone."""
     figure = go.Figure()
-    _add_trials(figure, info.dots, [dot.mse_ratio for dot in info.dots])
-    _add_drafts(figure, info.drafts, [draft.mse_ratio for draft in info.drafts])
+    _add_trials(figure, info.dots, info.places(info.dots))
+    _add_drafts(figure, info.drafts, info.places(info.drafts))
+    own = OF_THE_TARGET[info.metric]
     figure.add_scatter(
-        x=[1.0],
+        x=[max(NEAREST, own) if info.log else own],
         y=[1.0],
         mode="markers",
         name="target alone",
         marker={"symbol": "cross", "size": 10, "color": GREY},
         hovertemplate="target alone<extra></extra>",
     )
-    if info.budget is not None:
+    if info.bound is not None:
         figure.add_vline(
-            x=info.budget,
+            x=info.bound,
             line={"color": ACCENT, "width": 1.5, "dash": "dash"},
-            name=f"accuracy budget ({info.budget:g})",
+            name=f"budget ({info.bound:g})",
             showlegend=True,
         )
-    figure.update_xaxes(title="error over the target's (mse ratio)")
+    figure.update_xaxes(title=AXES[info.metric])
     if info.log:
         figure.update_xaxes(
-            type="log", tickvals=[d * 10.0**k for k in range(-2, 5) for d in (1, 2, 5)]
+            type="log", tickvals=[d * 10.0**k for k in range(-5, 5) for d in (1, 2, 5)]
         )
     _name_axes(figure)
     return dress(figure, 500, _scales(info.dots, info.drafts))
@@ -111,8 +121,8 @@ def _add_line(
 
 def _add_trials(figure: go.Figure, dots: Sequence[Dot], places: Sequence[float]) -> None:
     for feasible, name, symbol in (
-        (False, "over accuracy budget", "circle-open"),
-        (True, "within accuracy budget", "circle"),
+        (False, "over the budget", "circle-open"),
+        (True, "within the budget", "circle"),
     ):
         chosen = [(p, x) for p, x in zip(dots, places, strict=True) if p.feasible is feasible]
         if not chosen:
@@ -191,6 +201,7 @@ def _add_drafts(figure: go.Figure, drafts: Sequence[DraftMark], places: Sequence
             f"<b>{', '.join(filter(None, (f'{d.size} draft alone', d.policy)))}</b>"
             f"<br>speed {number(d.speedup, unit='×')}"
             f"<br>mse {number(d.mse, digits=4)}<br>mse ratio {number(d.mse_ratio)}"
+            f"<br>deviation ratio {number(d.deviation_ratio, digits=4)}"
             for d, _ in known
         ],
         hovertemplate="%{customdata}<extra></extra>",

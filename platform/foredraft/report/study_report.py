@@ -18,7 +18,7 @@ from foredraft.redaction import redacted
 from foredraft.report import hypervolume, page, scatter, tables
 from foredraft.report.axes import settings_figure, settings_info
 from foredraft.report.curves import curves_figure, curves_info
-from foredraft.report.dots import accuracy_info, front_info
+from foredraft.report.dots import front_info, ratio_info
 from foredraft.report.ladder import Content, ladder_sections
 from foredraft.report.page import Tile
 from foredraft.report.study_files import StudyFiles, read_study_files
@@ -36,8 +36,15 @@ READING = {
         "without any target."
     ),
     "accuracy": (
-        "Left of the dashed line a trial keeps the accuracy budget; above 1× it is faster than "
-        "the target alone. The best place is the upper left."
+        "How much accuracy is lost against what happened. Left of the dashed line, where there is "
+        "one, a trial keeps the budget; above 1× it is faster than the target alone. The best "
+        "place is the upper left."
+    ),
+    "fidelity": (
+        "How far a forecast is from the target's own: at 0 it is the same, at 1 as far from the "
+        "target as the target is from what happened. Left of the dashed line, where there is one, "
+        "a trial keeps the budget; a draft alone that stands there gives the target's forecasts "
+        "without the target."
     ),
     "settings": (
         "Every line is a trial, running through its settings to what they led to; the more "
@@ -62,7 +69,13 @@ def report_html(study: StudyFiles) -> str:
     """The report as one self-contained page."""
     summary = summary_info(study.record)
     parts = [page.tiles_html(tiles(summary)), *_figure_sections(study), *_table_sections(study)]
-    return page.page_html(study.name, about=about_text(study), reading=summary.reading, parts=parts)
+    return page.page_html(
+        study.name,
+        about=about_text(study),
+        reading=summary.reading,
+        notes=summary.notes,
+        parts=parts,
+    )
 
 
 def about_text(study: StudyFiles) -> str:
@@ -93,7 +106,7 @@ def tiles(summary: Summary) -> list[Tile]:
     interval = tables.interval_text(best.low, best.high, pairs=best.pairs)
     note = interval if best.measured else "predicted, not measured yet"
     length = f"{number(summary.accept_length, digits=2)} patches a round"
-    budget = f"mse ratio, budget {summary.budget:g}"
+    budget = f"mse ratio; budget {summary.budget.in_words}"
     return [
         Tile("Speedup within budget", f"{best.measured or best.predicted:.2f}×", note),
         Tile("Its acceptance rate", percent(best.acceptance), length),
@@ -111,10 +124,12 @@ def _figure_sections(study: StudyFiles) -> list[str]:
             _plot_section(
                 "Acceptance against speedup", "front", scatter.front_figure(front_info(record))
             ),
-            _plot_section(
-                "Accuracy against speedup",
-                "accuracy",
-                scatter.accuracy_figure(accuracy_info(record)),
+            *(
+                _plot_section(title, name, scatter.ratio_figure(ratio_info(record, metric)))
+                for title, name, metric in (
+                    ("Accuracy against speedup", "accuracy", "mse_ratio"),
+                    ("Fidelity against speedup", "fidelity", "deviation_ratio"),
+                )
             ),
         ]
         settings = settings_info(record.complete)
@@ -154,7 +169,8 @@ def _table_sections(study: StudyFiles) -> list[str]:
         chosen = record.choice
         lead = ""
         if chosen and chosen.outcome.measured:
-            lead = f"The highlighted trial is the recommended one: the {choice.WORDS}."
+            rule = choice.rule_in_words(record.study.budget)
+            lead = f"The highlighted trial is the recommended one: the {rule}."
         if chosen and chosen.outcome.fresh:
             lead += " Its speed was measured once more after it had been chosen."
         sections.append(page.section_html("The front", page.table_html(front), lead=lead))

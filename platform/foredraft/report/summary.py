@@ -5,15 +5,19 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from foredraft.redaction import redacted
-from foredraft.report.dots import Dot, DraftMark, dots_of, draft_marks
+from foredraft.report import readers
+from foredraft.report.dots import Dot, dots_of
+from foredraft.report.study_files import read_study_files
 from foredraft.report.tables import number, percent, plural
 from foredraft.search import record
 from foredraft.search.record import Record
 from foredraft.search.references import References, TargetAlone
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget
 
 
 class Summary(NamedTuple):
@@ -23,11 +27,19 @@ class Summary(NamedTuple):
     alone: bool
     """whether the target alone is recommended"""
     accept_length: float | None
-    budget: float
+    budget: Budget
     states: dict[str, int]
     feasible: int
     num_drafts: int
     reading: tuple[str, ...]
+    """a sentence for each of the three readers (`report.readers`)"""
+    notes: tuple[str, ...]
+    """what else a reader should know"""
+
+
+def reading_of(study_dir: Path) -> tuple[str, ...]:
+    """What the study in a directory tells each of its three readers."""
+    return readers.sentences(read_study_files(study_dir).record)
 
 
 def summary_info(study: Record) -> Summary:
@@ -45,36 +57,26 @@ def summary_info(study: Record) -> Summary:
         states=dict(Counter(trial.state for trial in ended)),
         feasible=len([dot for dot in dots if dot.feasible]),
         num_drafts=len(keys),
-        reading=tuple(
-            _best_sentences(dots, best, why_alone=study.why_alone)
+        reading=readers.sentences(study),
+        notes=tuple(
+            _prediction_sentences(dots, best)
             + _doubt_sentences(study)
             + (_naive_sentences(references.target) if references else [])
             + _failure_sentences(ended)
             + (_policy_sentences(references) if references else [])
-            + _alone_sentences(draft_marks(references), best, study.study.budget)
         ),
     )
 
 
-def _best_sentences(dots: Sequence[Dot], best: Dot | None, *, why_alone: str | None) -> list[str]:
-    if why_alone:
-        return [f"The target alone is recommended: {why_alone}."]
-    if best is None:
-        return ["No trial has been completed yet."]
-    error = f"{number(best.mse_ratio)} times its error"
-    tail = f"at {error}, with {percent(best.acceptance)} of the drafted patches accepted."
-    if best.measured is None:
-        speed = f"is predicted to forecast {best.predicted:.2f}× as fast as the target alone"
-        return [f"Trial {best.number} {speed}, {tail}", "No speedup has been measured yet."]
-    sentences = [
-        f"Trial {best.number} forecasts {best.measured:.2f}× as fast as the target alone, {tail}"
-    ]
-    off = [abs(p.predicted / p.measured - 1) for p in dots if p.measured]
-    sentences.append(
+def _prediction_sentences(dots: Sequence[Dot], best: Dot | None) -> list[str]:
+    """How far the predictions were off, as far as anything was timed."""
+    off = [abs(dot.predicted / dot.measured - 1) for dot in dots if dot.measured]
+    if not off:
+        return ["No speedup has been measured yet."] if best else []
+    return [
         f"Over {plural(len(off), 'measured trial')} the prediction was off by "
         f"{percent(statistics.median(off))} in the median."
-    )
-    return sentences
+    ]
 
 
 def _doubt_sentences(study: Record) -> list[str]:
@@ -121,30 +123,3 @@ def _policy_sentences(references: References) -> list[str]:
         f"Every error is held against the target's own, read under {target.policy}; another "
         f"context policy by itself adds to that: {', '.join(costs)}."
     ]
-
-
-def _alone_sentences(drafts: Sequence[DraftMark], best: Dot | None, budget: float) -> list[str]:
-    speed = max(1.0, (best.measured or best.predicted) if best else 1.0)
-    kept = [d for d in drafts if d.mse_ratio <= max(budget, 1.0)]
-    rival = max(kept, key=lambda d: (_is_as_good(d), d.speedup), default=None)
-    if rival is None or rival.speedup <= 1:
-        return []
-    under = f", under {rival.policy}," if rival.policy else ""
-    name = f"The {rival.size} draft alone{under}"
-    fact = (
-        f"({number(rival.mse_ratio)} times its error, {number(rival.speedup, digits=2)}× its speed)"
-    )
-    if _is_as_good(rival) and rival.speedup >= speed:
-        return [
-            f"{name} is as accurate as the target {fact}: speculation is pointless on this data "
-            "set, as the draft alone would do."
-        ]
-    if _is_as_good(rival):
-        return [f"{name} is as accurate as the target {fact} and could take its place."]
-    if rival.speedup > speed:
-        return [f"{name} keeps the accuracy budget too {fact}, and is faster still."]
-    return []
-
-
-def _is_as_good(draft: DraftMark) -> bool:
-    return draft.mse_ratio <= 1

@@ -148,6 +148,7 @@ CELLS: dict[str, Callable[[Point], str]] = {
     "mse ratio": _ratio_text,
     "on test": test_text,
     "deviation": lambda p: number(p.outcome.metrics.deviation, digits=5),
+    "deviation ratio": lambda p: number(p.outcome.deviation_ratio, digits=4),
     "parameters": lambda p: quantity(p.outcome.draft.parameters),
     "took": lambda p: number(p.trial.seconds, digits=1, unit=" s"),
     "draft": lambda p: architecture_text(p.outcome.draft.architecture),
@@ -155,7 +156,7 @@ CELLS: dict[str, Callable[[Point], str]] = {
 """What is shown of a complete trial, by the name of its row or column."""
 FRONT_COLUMNS = (
     *("draft", "parameters", "accepted", "accept length", "predicted", "measured"),
-    *("mse", "mse ratio", "on test", "deviation"),
+    *("mse", "mse ratio", "on test", "deviation ratio"),
 )
 
 
@@ -167,7 +168,7 @@ def hover_text(point: Point) -> str:
     width = max((len(label) for label, _ in pairs), default=0)
     # Plotly folds ordinary spaces; these stay.
     lines = (f"{label.ljust(width)}  {text}".replace(" ", "\u00a0") for label, text in pairs)
-    verdict = "" if point.standing.feasible else " (over the accuracy budget)"
+    verdict = "" if point.standing.feasible else " (over the budget)"
     return "<br>".join(
         [f"<b>Trial {point.trial.number}</b>{verdict}", *(escape(line) for line in lines)]
     )
@@ -229,6 +230,7 @@ def drafts_table(references: References) -> Table:
             architecture_text(target),
             *(number(own.mse, digits=4), number(own.mae, digits=4)),
             number(own.mse / target.mse),
+            number(0.0 if own.mse == target.mse else None, digits=4),
             number(1.0, digits=2, unit="×"),
             target.key[:12],
         )
@@ -241,7 +243,7 @@ def drafts_table(references: References) -> Table:
                 f"seasonal naive, season {naive.season}",
                 *("–", "–"),
                 *(number(naive.mse, digits=4), number(naive.mae, digits=4), number(ratio)),
-                *("–", ""),
+                *("–", "–", ""),
             )
         )
     rows += [
@@ -250,6 +252,7 @@ def drafts_table(references: References) -> Table:
             quantity(draft.parameters),
             architecture_text(draft),
             *(number(draft.mse, digits=4), number(draft.mae, digits=4), number(draft.mse_ratio)),
+            number(draft.deviation_ratio, digits=4),
             number(draft.speedup_alone, digits=2, unit="×"),
             draft.key[:12],
         )
@@ -257,7 +260,10 @@ def drafts_table(references: References) -> Table:
             references.drafts, key=lambda draft: (-(draft.scale or 0.0), -draft.parameters)
         )
     ]
-    columns = ("model", "parameters", "layers × width", "mse", "mae", "mse ratio", "speed alone")
+    columns = (
+        *("model", "parameters", "layers × width"),
+        *("mse", "mae", "mse ratio", "deviation ratio", "speed alone"),
+    )
     numeric = frozenset(columns) - {"model", "layers × width"}
     return Table((*columns, "key"), tuple(rows), numeric)
 

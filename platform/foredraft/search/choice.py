@@ -1,11 +1,12 @@
 """Which point of a front a study recommends, or the target alone: plain arithmetic.
 
-    index = favourite([Candidate(speedup=1.5, low=1.4, high=1.6, mse_ratio=1.002)])
+    index = favourite([Candidate(speedup=1.5, low=1.4, high=1.6, ratio=1.002)])
 
 The fastest of several measured points is the luckiest of them too: its interval holds the truth
-less often than it says. So points whose intervals overlap are taken as equally fast, accuracy
-decides among them, and the chosen one is timed once more (`foredraft.search.confirm`). Where that
-does not establish a gain the study recommends the target alone.
+less often than it says. So points whose intervals overlap are taken as equally fast, the metric
+that the budget bounds first decides among them, and the chosen one is timed once more
+(`foredraft.search.confirm`). Where that does not establish a gain the study recommends the target
+alone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WORDS = (
-    "most accurate of the measured points within the accuracy budget whose speed cannot be told "
-    "from the fastest's"
-)
-"""The rule, as a report and best.json name it."""
+from foredraft.settings.budgets import Budget, name_in_words
+
+
+def rule_in_words(budget: Budget) -> str:
+    """The rule by which a study with that budget chooses, as a report and best.json name it."""
+    return (
+        f"least {name_in_words(budget.first)} of the measured points within the budget "
+        f"({budget.in_words}) whose speed cannot be told from the fastest's"
+    )
 
 
 TARGET_ALONE = "target alone"
@@ -32,7 +37,8 @@ class Candidate(NamedTuple):
     low: float | None
     """None, as the other end, where it has no interval: it then overlaps by its speedup alone"""
     high: float | None
-    mse_ratio: float
+    ratio: float
+    """the metric that the budget bounds first: mse_ratio, or deviation_ratio where that is all"""
 
     @property
     def least(self) -> float:
@@ -46,10 +52,10 @@ class Candidate(NamedTuple):
 
 
 def favourite(candidates: Sequence[Candidate]) -> int | None:
-    """The index of the most accurate among those whose intervals overlap the fastest's.
+    """The index of that of least ratio among those whose intervals overlap the fastest's.
 
-    Of equally accurate ones the faster; None without candidates. Where some are established to be
-    faster than the target alone, one that is not is no rival, however accurate.
+    Of equal ratios the faster; None without candidates. Where some are established to be faster
+    than the target alone, one that is not is no rival, however low its ratio.
     """
     if not candidates:
         return None
@@ -57,7 +63,7 @@ def favourite(candidates: Sequence[Candidate]) -> int | None:
     rivals = faster or range(len(candidates))
     fastest = max((candidates[index] for index in rivals), key=lambda one: one.speedup)
     near = [index for index in rivals if candidates[index].most >= fastest.least]
-    return min(near, key=lambda index: (candidates[index].mse_ratio, -candidates[index].speedup))
+    return min(near, key=lambda index: (candidates[index].ratio, -candidates[index].speedup))
 
 
 def is_faster(speedup: float, low: float | None) -> bool:

@@ -128,6 +128,7 @@ def _on_test(study: Study, evaluation: Evaluation, pair: Pair, outcome: Outcome)
         acceptance_rate=judged.acceptance_rate,
         mse=judged.mse,
         mse_ratio=judged.mse_ratio,
+        deviation_ratio=judged.deviation * judged.mse_ratio / judged.mse,
         differs=abs(judged.mse_ratio - (outcome.metrics.mse_ratio or 0.0)) > TEST_TOLERANCE,
     )
 
@@ -153,5 +154,6 @@ def _in_words(number: int, outcome: Outcome) -> str:
     if test:
         flag = ", which differs" if test.differs else ""
         ratios = f"{metrics.mse_ratio:.4f}, on test {test.mse_ratio:.4f}"
-        sentence += f"; mse ratio {ratios}{flag}"
+        apart = f"{outcome.deviation_ratio:.4f}, on test {test.deviation_ratio:.4f}"
+        sentence += f"; mse ratio {ratios}{flag}; deviation ratio {apart}"
     return sentence

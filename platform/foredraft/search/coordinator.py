@@ -50,8 +50,8 @@ class Coordinator(tune.Trainable):
             seconds=time.perf_counter() - started,
         )
         # Tune flattens nested results: the trial goes as text, its objectives also by themselves.
-        metrics = outcome.metrics.model_dump(exclude_none=True) if outcome else {}
-        objectives = {n: metrics[n] for n in self.job.study.objectives if n in metrics}
+        row = trial.flat()
+        objectives = {n: row[n] for n in self.job.study.objectives if row.get(n) is not None}
         return {**objectives, TRIAL: trial.model_dump_json(), "done": True}
 
 

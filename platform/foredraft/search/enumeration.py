@@ -6,7 +6,8 @@ The rules of a study's space are spread over it evenly, then ever closer round t
 front of what is expected. Nothing is decoded. What is kept is that front; and what it would be for
 a draft that is nearer to the target, or farther from it, as the next draft may be.
 
-Shapes: Q rules, N of them on the front, D objectives, each better the higher it is.
+Shapes: Q rules, N of them on the front, D objectives, each better the higher it is, B bounds of the
+budget.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from foredraft.judge.evaluate import Accuracy
 from foredraft.search import rulebook
 from foredraft.search.gain import front_of, spread_along
 from foredraft.search.judging import Prepared
+from foredraft.settings.budgets import Budget
 from foredraft.settings.config import Evaluation
 from foredraft.settings.drafts import DRAFT_DIMENSIONS
 from foredraft.settings.study import OBJECTIVES, POLICY_DIMENSIONS, Study
@@ -70,7 +72,7 @@ class Sketch(NamedTuple):
         speedup_Q = expected.speedups(
             costs, self.rules, evaluation=self.evaluation, patch=self.patch
         )
-        kept = expected.mse_Q <= self.study.budget * self.reference.mse
+        kept = _within(room_of(expected, self.study, self.reference))
         return goals_of(expected, speedup_Q, self.study, self.reference)[kept]
 
 
@@ -80,8 +82,8 @@ class Inner(NamedTuple):
     settings: list[dict[str, Any]]
     goals_ND: Tensor
     """float64, the study's objectives, turned so that higher is better"""
-    ratio_N: Tensor
-    """float64, the mse_ratio that is expected"""
+    room_NB: Tensor
+    """float64, what they are expected to leave of each bound of the budget"""
     rules: int
     """that were looked at"""
     sketch: Sketch
@@ -118,11 +120,11 @@ def enumerate_rules(
         parts.append(space.looked_at(near))
     table = _together(parts)
     best = table.at(table.front(study.budget))
-    within = best.at((best.ratio_Q <= study.budget).nonzero().flatten())
+    within = best.at(_within(best.room_QB).nonzero().flatten())
     return Inner(
         settings=within.settings,
         goals_ND=within.goals_QD,
-        ratio_N=within.ratio_Q,
+        room_NB=within.room_QB,
         rules=len(table.settings),
         sketch=space.sketch(best),
     )
@@ -136,11 +138,30 @@ def goals_of(expected: Expected, speedup_Q: Tensor, study: Study, reference: Acc
         "predicted_speedup": speedup_Q,
         "mse": expected.mse_Q,
         "mae": expected.mae_Q.nan_to_num(torch.inf),
-        "mse_ratio": expected.mse_Q / reference.mse,
         "deviation": expected.deviation_Q,
+        **_ratios(expected, reference),
     }
     signed = [values[n] if OBJECTIVES[n] == "max" else -values[n] for n in study.objectives]
     return torch.stack(signed, 1)
+
+
+def room_of(expected: Expected, study: Study, reference: Accuracy) -> Tensor:
+    """What each rule is expected to leave of each bound of the study's budget, float64 [Q, B]."""
+    ratios = _ratios(expected, reference)
+    return torch.stack([bound - ratios[n] for n, bound in study.budget.bounds.items()], 1)
+
+
+def _ratios(expected: Expected, reference: Accuracy) -> dict[str, Tensor]:
+    """What a budget may bound, by its name, each [Q]."""
+    return {
+        "mse_ratio": expected.mse_Q / reference.mse,
+        "deviation_ratio": expected.deviation_Q / reference.mse,
+    }
+
+
+def _within(room_QB: Tensor) -> Tensor:
+    """Which rules keep every bound, bool [Q]."""
+    return (room_QB >= 0).all(1)
 
 
 class _Table(NamedTuple):
@@ -149,18 +170,19 @@ class _Table(NamedTuple):
     settings: list[dict[str, Any]]
     point_QI: Tensor
     goals_QD: Tensor
-    ratio_Q: Tensor
+    room_QB: Tensor
 
     def at(self, index_Q: Tensor) -> _Table:
         """Some of them."""
         settings = [self.settings[q] for q in index_Q.tolist()]
         return _Table(settings, *(column[index_Q] for column in self[1:]))
 
-    def front(self, budget: float) -> Tensor:
-        """The rules within the budget that none of them beats; the most accurate where none is."""
-        within = (self.ratio_Q <= budget).nonzero().flatten()
+    def front(self, budget: Budget) -> Tensor:
+        """The rules within the budget that none of them beats; those nearest to it if none is."""
+        within = _within(self.room_QB).nonzero().flatten()
         if not len(within):
-            return self.ratio_Q.argsort()[:SKETCHED]
+            bound_B = torch.tensor([*budget.bounds.values()], dtype=torch.float64)
+            return (self.room_QB / bound_B).amin(1).argsort(descending=True)[:SKETCHED]
         return within[front_of(self.goals_QD[within])]
 
 
@@ -203,14 +225,15 @@ class _Space:
         rules = [self.study.rule(one) for one in settings]
         if not rules:
             none_QD = torch.zeros(0, len(self.study.objectives), dtype=torch.float64)
-            return _Table([], point_QI[:0], none_QD, none_QD[:, 0])
+            none_QB = torch.zeros(0, len(self.study.budget.bounds), dtype=torch.float64)
+            return _Table([], point_QI[:0], none_QD, none_QB)
         expected = self._expected(rules)
         speedup_Q = expected.speedups(
             self.costs, rules, evaluation=self.evaluation, patch=self.patch
         )
         goals_QD = goals_of(expected, speedup_Q, self.study, self.reference)
-        ratio_Q = expected.mse_Q / self.reference.mse
-        return _Table(settings, point_QI[kept], goals_QD, ratio_Q)
+        room_QB = room_of(expected, self.study, self.reference)
+        return _Table(settings, point_QI[kept], goals_QD, room_QB)
 
     def sketch(self, front: _Table) -> Sketch:
         """What drafts that are nearer to the target or farther from it would make of a front."""

@@ -1,25 +1,26 @@
 """Pareto fronts as plain arithmetic: who is beaten, how much a front covers, where its knee is.
 
-    keep = on_front([goals(outcome.metrics, objectives) for outcome in outcomes])
+    keep = on_front([goals(outcome, objectives) for outcome in outcomes])
     volume = hypervolume(points, reference=(0.0, 0.0, 0.0))
 
 A point is given by its goals, numbers of which each is better the higher it is; `goals` makes them
-of a trial's metrics.
+of what a trial came to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from foredraft.search.trial import Metrics, Trial
+from foredraft.search.trial import Outcome, Trial
+from foredraft.settings.budgets import Budget
 from foredraft.settings.study import OBJECTIVES
 
 Goals = tuple[float, ...]
 
 
-def goals(metrics: Metrics, objectives: Sequence[str]) -> Goals:
+def goals(outcome: Outcome, objectives: Sequence[str]) -> Goals:
     """The objectives of a trial that was judged on windows, turned so that higher is better."""
-    values = {name: float(getattr(metrics, name)) for name in objectives}
+    values = {name: outcome.objective(name) for name in objectives}
     return tuple(v if OBJECTIVES[name] == "max" else -v for name, v in values.items())
 
 
@@ -78,24 +79,26 @@ def knee(points: Sequence[Goals]) -> int | None:
     return min(range(len(points)), key=lambda index: distance(points[index]))
 
 
-HYPERVOLUME_OF = ("acceptance_rate", "predicted_speedup", "mse_ratio")
-"""What the hypervolume of a study is made of, whatever it optimises."""
+def hypervolume_of(budget: Budget) -> tuple[str, str, str]:
+    """What the hypervolume of a study is made of, whatever it optimises."""
+    return "acceptance_rate", "predicted_speedup", budget.first
 
 
-def hypervolumes(trials: Iterable[Trial], *, budget: float) -> list[float]:
-    """The hypervolume after each trial, from acceptance 0, speedup 0 and the accuracy budget.
+def hypervolumes(trials: Iterable[Trial], *, budget: Budget) -> list[float]:
+    """The hypervolume after each trial, from acceptance 0, speedup 0 and the budget's first bound.
 
-    Only complete trials within the budget count, so that it never falls: in units of acceptance
-    times speedup times the part of the target's error that was saved, the budget's included.
+    Only complete trials within the whole budget count, so that it never falls: in units of
+    acceptance times speedup times what they leave of that bound.
     """
+    objectives, worst = hypervolume_of(budget), -budget.bounds[budget.first]
     points: list[Goals] = []
     volumes = [0.0]
     for trial in trials:
-        if trial.outcome and not trial.outcome.stopped:
-            point = goals(trial.outcome.metrics, HYPERVOLUME_OF)
+        if trial.outcome and trial.is_within(budget):
+            point = goals(trial.outcome, objectives)
             if not any(other == point or beats(other, point) for other in points):
                 points = [p for p in points if not beats(point, p)] + [point]
-                volumes.append(hypervolume(points, reference=(0.0, 0.0, -budget)))
+                volumes.append(hypervolume(points, reference=(0.0, 0.0, worst)))
                 continue
         volumes.append(volumes[-1])
     return volumes[1:]

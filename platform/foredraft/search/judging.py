@@ -1,7 +1,7 @@
 """What runs on the machines: each function opens its models, does one thing, returns plain data.
 
 A trial is judged in closed form, and decoded unless that tells that it will miss the front or the
-accuracy budget (`foredraft.search.stopping`).
+budget (`foredraft.search.stopping`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Prepared(NamedTuple):
     courses: Courses
     accuracy: evaluate.Accuracy
     """of the draft alone"""
+    deviation: float
+    """of the draft alone: mean squared difference to the reference's forecasts"""
     speedup_alone: float
     """seconds of the target over seconds of the draft, each alone"""
 
@@ -134,6 +136,7 @@ def prepare(
             evaluation=evaluation,
         ),
         accuracy=baseline.windows.errors_of(alone_WHC),
+        deviation=evaluate.accuracy(alone_WHC, baseline.reference_WHC).mse,
         speedup_alone=calibration.speedup_alone,
     )
 

@@ -17,7 +17,7 @@ point adds (`foredraft.search.gain`). Measured: what passes cost. Modelled:
 - what a draft that nobody has trained proposes: what the most alike draft does, but that its
   distances are larger or smaller by a factor, the less sure the less alike they are;
 - what it costs: in proportion to its parameters, both in training and in a pass;
-- whether a rule near the accuracy budget keeps it: by how far off decoding was so far.
+- whether a rule near a bound of the budget keeps it: by how far off decoding was so far.
 
 What is decoded is the setting whose expected point adds most to the front, if that is worth one of
 the trials that are left; else the draft is prepared whose whole front is expected to add most a
@@ -189,7 +189,7 @@ class Nested:
         """
         objectives, budget = self.study.objectives, self.study.budget
         points = [
-            front.goals(one.outcome.metrics, objectives)
+            front.goals(one.outcome, objectives)
             for one in decoded
             if one.outcome and one.is_within(budget)
         ]
@@ -202,10 +202,11 @@ class Nested:
         """The goals from which volumes are counted: nothing gained, the budget used up."""
         reference, budget = self._known[0].sketch.reference, self.study.budget
         worst = {
-            "mse": budget * reference.mse,
-            "mae": budget * reference.mae,
-            "mse_ratio": budget,
-            "deviation": reference.mse,
+            "mse": budget.largest_mse_ratio * reference.mse,
+            "mae": budget.largest_mse_ratio * reference.mae,
+            "mse_ratio": budget.largest_mse_ratio,
+            "deviation": budget.largest_deviation_ratio * reference.mse,
+            "deviation_ratio": budget.largest_deviation_ratio,
         }
         return torch.tensor([-worst.get(name, 0.0) for name in self.study.objectives]).double()
 
@@ -215,7 +216,8 @@ class Nested:
         least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
         for inner in self._known:
             gain_N = gains(inner.goals_ND, front_KD, self._worst_D)
-            gain_N = gain_N * _chance(self.study.budget - inner.ratio_N, residuals.mse_ratio)
+            for room_N, name in zip(inner.room_NB.T, self.study.budget.bounds, strict=True):
+                gain_N = gain_N * _chance(room_N, getattr(residuals, name))
             for n in gain_N.argsort(descending=True).tolist():
                 if gain_N[n] <= (best.gain if best else least):
                     break
@@ -320,7 +322,7 @@ def _parameters(cell: Cell) -> int:
 
 
 def _chance(room_N: Tensor, residuals: Sequence[float]) -> Tensor:
-    """Probabilities that the budget is kept by what is expected to leave so much room in it."""
+    """Probabilities that a bound is kept by what is expected to leave so much room below it."""
     if not residuals:
         return (room_N >= 0).double()
     deviation = max(1e-9, math.sqrt(sum(r * r for r in residuals) / len(residuals)))

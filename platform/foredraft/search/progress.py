@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams
 from foredraft.search import front
 from foredraft.search.record import TRIAL, own
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget, name_in_words
 from foredraft.settings.config import Training
 
 SCALARS = (
@@ -31,6 +32,7 @@ SCALARS = (
     "mse",
     "mse_ratio",
     "deviation",
+    "deviation_ratio",
     "seconds",
 )
 
@@ -38,7 +40,7 @@ SCALARS = (
 class Bar(tune.Callback):
     """One line of progress on standard error, with an estimate of the time left."""
 
-    def __init__(self, total: int, *, ended: list[Trial], budget: float) -> None:
+    def __init__(self, total: int, *, ended: list[Trial], budget: Budget) -> None:
         self.total, self.ended, self.budget = total, ended, budget
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -127,11 +129,15 @@ def in_words(trial: Trial) -> str:
     if not trial.outcome:
         return f"failed: {trial.error}"
     metrics, stopped = trial.outcome.metrics, trial.outcome.stopped
-    ratio = f", mse ratio {metrics.mse_ratio:.4f}" if metrics.mse_ratio is not None else ""
+    ratios = "".join(
+        f", {name_in_words(name)} {ratio:.4f}"
+        for name, ratio in trial.outcome.ratios.items()
+        if ratio is not None
+    )
     where = f" on {metrics.windows} windows" if metrics.windows else " in closed form"
     why = {"budget": "over the budget", "front": "behind the front"}
     end = f"; stopped{where}: {why[stopped]}" if stopped else ""
     return (
         f"acceptance {metrics.acceptance_rate:.0%}, predicted "
-        f"{metrics.predicted_speedup:.2f}x{ratio}{end}"
+        f"{metrics.predicted_speedup:.2f}x{ratios}{end}"
     )

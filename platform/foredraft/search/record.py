@@ -43,7 +43,7 @@ class Standing(NamedTuple):
 
     trial: Trial
     feasible: bool
-    """complete, and within the accuracy budget"""
+    """complete, and within the budget"""
     on_front: bool
     """of the trials within the budget, or of all where none is"""
     confirmed: bool | None
@@ -131,13 +131,13 @@ class Record:
         if not self.complete:
             return None
         if any(one.standing.feasible for one in self.front):
-            return "no measurement of a trial within the accuracy budget can be believed"
-        kept = f"kept the accuracy budget (mse ratio {self.study.budget:g})"
+            return "no measurement of a trial within the budget can be believed"
+        kept = f"kept the budget ({self.study.budget.in_words})"
         return f"none of {len(self.complete)} complete trials {kept}"
 
     @property
     def favourite(self) -> Point | None:
-        """The best point within the accuracy budget (`search.choice`), even if that gains nothing.
+        """The best point within the budget (`search.choice`), even if that gains nothing.
 
         What was measured outranks what was only predicted, and what is doubted is not
         chosen. It stays the same when it is timed once more.
@@ -145,7 +145,8 @@ class Record:
         within = [point for point in self.front if point.standing.feasible]
         timed = [point for point in within if point.outcome.measured]
         points = [point for point in timed if point.standing.confirmed] if timed else within
-        index = choice.favourite([_candidate(point.outcome) for point in points])
+        metric = self.study.budget.first
+        index = choice.favourite([_candidate(point.outcome, metric) for point in points])
         return None if index is None else points[index]
 
     @property
@@ -161,12 +162,12 @@ class Record:
         return References.of(self.study, self.target, self.trials) if self.target else None
 
     def _predicted(self, outcome: Outcome) -> pareto.Goals:
-        return pareto.goals(outcome.metrics, self.study.objectives)
+        return pareto.goals(outcome, self.study.objectives)
 
     def _measured(self, outcome: Outcome) -> pareto.Goals:
         """The objectives, with the measured speedup for the predicted one."""
         metrics = outcome.metrics.model_copy(update={"predicted_speedup": outcome.speedup})
-        return pareto.goals(metrics, self.study.objectives)
+        return self._predicted(outcome.model_copy(update={"metrics": metrics}))
 
 
 def read(study: Study, directory: Path) -> Record:
@@ -286,13 +287,13 @@ def _why_not(point: Point) -> str | None:
     return f"{best} is measured at {told.in_words()} the target's speed: no gain is established"
 
 
-def _candidate(outcome: Outcome) -> choice.Candidate:
-    measured, ratio = outcome.measured, outcome.metrics.mse_ratio
+def _candidate(outcome: Outcome, metric: str) -> choice.Candidate:
+    measured, ratio = outcome.measured, outcome.ratios[metric]
     return choice.Candidate(
         speedup=outcome.speedup,
         low=measured.speedup_low if measured else None,
         high=measured.speedup_high if measured else None,
-        mse_ratio=math.inf if ratio is None else ratio,
+        ratio=math.inf if ratio is None else ratio,
     )
 
 

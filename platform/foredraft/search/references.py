@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from foredraft.search.trial import Errors, Outcome, Part, Sizes, Trial
+from foredraft.settings.budgets import Budget
 from foredraft.settings.study import Study
 from speculation import ContextPolicy, cost
 
@@ -66,6 +67,9 @@ class DraftAlone(Sizes):
     mae: float
     mse_ratio: float
     """over the target's under the study's reference policy"""
+    deviation_ratio: float | None = None
+    """deviation from the target's own forecast under that policy, over the same; None of a study
+    of before it was counted"""
     speedup_alone: float
     """seconds of the target over seconds of the draft, each alone"""
 
@@ -85,7 +89,7 @@ class References(Part):
     ceiling: tuple[CeilingPoint, ...] = ()
     horizon: int
     batch: int
-    budget: float
+    budget: Budget
 
     @classmethod
     def of(cls, study: Study, target: Target, trials: Iterable[Trial]) -> References:
@@ -138,7 +142,8 @@ def policy_in_words(policy: ContextPolicy) -> str:
 
 
 def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
-    draft = outcome.draft
+    draft, reference_mse = outcome.draft, outcome.reference.mse
+    deviation = draft.deviation
     return DraftAlone(
         **draft.architecture.model_dump(),
         scale=_factor(trial, "scale"),
@@ -149,7 +154,8 @@ def _draft_alone(study: Study, trial: Trial, outcome: Outcome) -> DraftAlone:
         policy=policy_in_words(policy_of(trial, study)),
         mse=draft.errors.mse,
         mae=draft.errors.mae,
-        mse_ratio=draft.errors.mse / outcome.reference.mse,
+        mse_ratio=draft.errors.mse / reference_mse,
+        deviation_ratio=None if deviation is None else deviation / reference_mse,
         speedup_alone=draft.speedup,
     )
 

@@ -252,7 +252,7 @@ def _row(
         "draft": outcome.draft.key,
         "policy": policy_in_words(policy_of(point.trial, record.study)),
         "acceptance_rate": metrics.acceptance_rate,
-        "mse_ratio": metrics.mse_ratio,
+        **outcome.ratios,
         "predicted_here": metrics.predicted_speedup,
         "predicted_before": was.outcome.metrics.predicted_speedup,
         "measured_before": measured.speedup if measured else None,

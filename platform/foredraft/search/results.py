@@ -50,7 +50,8 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
         for point in sorted(record.front, key=lambda one: one.outcome.metrics.acceptance_rate)
     ]
     write_json(directory / "front.json", points)
-    for point, rule, name in ((chosen, choice.WORDS, "best.json"), (knee, KNEE, "knee.json")):
+    chosen_by = choice.rule_in_words(record.study.budget)
+    for point, rule, name in ((chosen, chosen_by, "best.json"), (knee, KNEE, "knee.json")):
         (directory / name).unlink(missing_ok=True)
         if point:
             write_json(directory / name, _recipe(point, rule, record, directory, target))
@@ -91,7 +92,12 @@ def _point(point: Point) -> dict[str, Any]:
         "number": point.trial.number,
         "settings": point.trial.settings,
         "acceptance": written["rule"],
-        "metrics": {**metrics, **measured, **{f"test_{n}": v for n, v in tested.items()}},
+        "metrics": {
+            **metrics,
+            "deviation_ratio": outcome.deviation_ratio,
+            **measured,
+            **{f"test_{n}": v for n, v in tested.items()},
+        },
         "measured": written["timing"],
         "fresh": written["fresh"],
         "draft": {
@@ -127,7 +133,7 @@ def _alone(record: Record, directory: Path, target: bank.Model) -> dict[str, Any
         "choice": choice.TARGET_ALONE,
         "why": record.why_alone,
         "favourite": _point(favourite) if favourite else None,
-        "rule": choice.WORDS,
+        "rule": choice.rule_in_words(record.study.budget),
         "evaluation": record.study.referred_to.model_dump(mode="json"),
         **_surroundings(record, errors, directory, target),
     }
@@ -139,6 +145,7 @@ def _surroundings(
     """What every recipe says of the target and of the data that it reads."""
     naive = record.target.naive if record.target else None
     return {
+        "budget": record.study.budget.bounds,
         "target": {"key": target.key, "path": os.path.relpath(target.path, directory)},
         "references": {
             "target": errors.model_dump() if errors else None,

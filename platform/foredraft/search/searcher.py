@@ -29,7 +29,7 @@ from foredraft.search.trial import Trial
 from foredraft.settings.study import OBJECTIVES, Study
 
 SAME_ERROR_LIMIT = 3
-SHOWN = ("draft_key", "mse_ratio", "deviation", "stopped", "error")
+SHOWN = ("draft_key", "mse_ratio", "deviation", "deviation_ratio", "stopped", "error")
 """Columns of a trial that are repeated in attributes of its own, for Optuna's dashboard."""
 
 
@@ -139,14 +139,14 @@ class OptunaSearcher(Searcher):
         for name in SHOWN:
             if row.get(name) is not None:
                 asked.set_user_attr(name, row[name])
-        if outcome and outcome.metrics.mse_ratio is not None:
-            asked.set_constraint("mse_ratio", outcome.metrics.mse_ratio - self.study.budget)
+        for name, left in self.study.budget.room(outcome.ratios if outcome else {}).items():
+            asked.set_constraint(name, -left)
         if not outcome:
             self.record.tell(asked, state=TrialState.FAIL)
         elif outcome.stopped:
             self.record.tell(asked, state=TrialState.PRUNED)
         else:
-            values = [getattr(outcome.metrics, name) for name in self.study.objectives]
+            values = [outcome.objective(name) for name in self.study.objectives]
             self.record.tell(asked, values)
 
     def _close_reported(self) -> list[int]:
@@ -184,7 +184,7 @@ class OptunaSearcher(Searcher):
     def _front(self, decoded: list[Trial]) -> list[front.Goals]:
         """The goals of the front, as it is now."""
         points = [
-            front.goals(trial.outcome.metrics, self.study.objectives)
+            front.goals(trial.outcome, self.study.objectives)
             for trial in decoded
             if trial.outcome and trial.is_within(self.study.budget)
         ]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from foredraft.search import front
 from foredraft.search.trial import Metrics, Prediction, Reason, Trial
+from foredraft.settings.budgets import Budget
 from foredraft.settings.study import OBJECTIVES, Study
 
 TRIED = 8
@@ -23,6 +24,12 @@ USUAL = 0.95
 """The part of the trials that stayed within the error that is told beside a prediction."""
 
 
+RATIOS = tuple(Budget.model_fields)
+"""Metrics that a budget may bound."""
+SQUARES = {"mse": "mse_ratio", "deviation": "deviation_ratio"}
+"""Objectives of which the closed form tells the ratio, by its name."""
+
+
 class Residuals(NamedTuple):
     """By how much decoding was off the closed form, trial by trial."""
 
@@ -30,29 +37,35 @@ class Residuals(NamedTuple):
     speedup: tuple[float, ...]
     """as fractions of what was predicted"""
     mse_ratio: tuple[float, ...]
+    deviation_ratio: tuple[float, ...]
 
     @classmethod
     def of(cls, trials: Iterable[Trial]) -> Residuals:
         """Those of the trials that were predicted and then decoded."""
         decoded = [
-            (one.outcome.metrics, one.outcome.prediction)
+            (one.outcome, one.outcome.prediction)
             for one in trials
             if one.outcome and one.outcome.prediction and not one.outcome.stopped
         ]
+        counted = [(outcome.metrics, told) for outcome, told in decoded]
         return cls(
-            tuple(abs(was.acceptance_rate - told.acceptance_rate) for was, told in decoded),
-            tuple(abs(was.predicted_speedup / told.speedup - 1) for was, told in decoded),
-            tuple(
-                abs(was.mse_ratio - told.mse_ratio)
-                for was, told in decoded
-                if was.mse_ratio is not None and told.mse_ratio is not None
+            tuple(abs(was.acceptance_rate - told.acceptance_rate) for was, told in counted),
+            tuple(abs(was.predicted_speedup / told.speedup - 1) for was, told in counted),
+            *(
+                tuple(
+                    abs(was - expected)
+                    for outcome, told in decoded
+                    if (was := outcome.ratios[name]) is not None
+                    and (expected := getattr(told, name)) is not None
+                )
+                for name in RATIOS
             ),
         )
 
     @property
     def usual(self) -> dict[str, float | None]:
         """What 95 % of them stayed within, as a prediction names it."""
-        names = ("acceptance_error", "speedup_error", "mse_ratio_error")
+        names = ("acceptance_error", "speedup_error", *(f"{name}_error" for name in RATIOS))
         return {n: _quantile(values) for n, values in zip(names, self, strict=True)}
 
     @property
@@ -70,14 +83,15 @@ class Slack(NamedTuple):
     speedup: float
     """as a fraction"""
     mse_ratio: float
+    deviation_ratio: float
 
 
-def prediction_of(metrics: Metrics, residuals: Residuals) -> Prediction:
+def prediction_of(metrics: Metrics, residuals: Residuals, *, reference_mse: float) -> Prediction:
     """The closed form's metrics as a prediction, with its usual errors."""
     return Prediction(
         acceptance_rate=metrics.acceptance_rate,
         speedup=metrics.predicted_speedup,
-        mse_ratio=metrics.mse_ratio,
+        **metrics.ratios(reference_mse=reference_mse),
         **residuals.usual,
     )
 
@@ -101,15 +115,18 @@ def why_stop(
     """
     if slack is None or not study.stop_early:
         return None
-    ratio = metrics.mse_ratio
-    least = None if ratio is None else ratio - slack.mse_ratio
-    if least is not None and least > study.budget:
+    least = {
+        name: ratio - getattr(slack, name)
+        for name, ratio in metrics.ratios(reference_mse=reference_mse).items()
+        if ratio is not None
+    }
+    if any(room < 0 for room in study.budget.room(least).values()):
         return "budget"
     bounds = {
         "acceptance_rate": metrics.acceptance_rate + slack.acceptance_rate,
         "predicted_speedup": metrics.predicted_speedup * (1 + slack.speedup),
-        "mse_ratio": least,
-        "mse": None if least is None else least * reference_mse,
+        **least,
+        **{name: least[of] * reference_mse for name, of in SQUARES.items() if of in least},
     }
     optimistic = tuple(
         math.inf if (bound := bounds.get(name)) is None else _signed(name, bound)

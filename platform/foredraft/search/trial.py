@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from foredraft.errors import ConfigError
 from foredraft.judge.timing import Timing, in_words
+from foredraft.settings.budgets import Budget
 from foredraft.settings.rules import Rule
 from speculation import Plan, cost
 
@@ -67,6 +68,9 @@ class Draft(Part):
     errors: Errors
     speedup: float
     """seconds of the target over seconds of the draft, each alone"""
+    deviation: float | None = None
+    """mean squared difference between its forecast and the target's own under the study's
+    reference policy; None of a trial of before it was counted"""
 
 
 class Interval(Part):
@@ -95,6 +99,8 @@ class Prediction(Part):
     """as a fraction of the speedup"""
     mse_ratio: float | None = None
     mse_ratio_error: float | None = None
+    deviation_ratio: float | None = None
+    deviation_ratio_error: float | None = None
 
 
 class Metrics(Part):
@@ -121,6 +127,18 @@ class Metrics(Part):
     """on which all this was counted; 0 for the closed form"""
     acceptance_interval: Interval | None = None
     mse_ratio_interval: Interval | None = None
+
+    def ratios(self, *, reference_mse: float) -> dict[str, float | None]:
+        """What a budget may bound, by its name.
+
+        Args:
+            reference_mse: of the target alone, under the study's reference policy.
+        """
+        deviation = self.deviation
+        return {
+            "mse_ratio": self.mse_ratio,
+            "deviation_ratio": None if deviation is None else deviation / reference_mse,
+        }
 
 
 class Measured(Part):
@@ -155,8 +173,10 @@ class OnTest(Part):
     acceptance_rate: float
     mse: float
     mse_ratio: float
+    deviation_ratio: float | None = None
+    """None of a study of before it was counted"""
     differs: bool
-    """whether the ratio is another than the search saw, beyond what chance explains"""
+    """whether mse_ratio is another than the search saw, beyond what chance explains"""
 
 
 class Outcome(Part):
@@ -183,6 +203,24 @@ class Outcome(Part):
     """of the chosen point alone: timed once more after it was chosen, as it owes nothing to luck"""
     test: OnTest | None = None
     """of the front's points too"""
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        """What a budget may bound, by its name."""
+        return self.metrics.ratios(reference_mse=self.reference.mse)
+
+    @property
+    def deviation_ratio(self) -> float | None:
+        """The deviation over the target's mse, both under the study's reference policy."""
+        return self.ratios["deviation_ratio"]
+
+    def objective(self, name: str) -> float:
+        """What a study may optimise, by its name; of a trial that was not stopped."""
+        ratios = self.ratios
+        value: float | None = ratios[name] if name in ratios else getattr(self.metrics, name)
+        if value is None:
+            raise ValueError(f"{name} is not known of a trial that was stopped")
+        return float(value)
 
     @property
     def measured(self) -> Measured | None:
@@ -237,10 +275,10 @@ class Trial(Part):
             return "running"
         return "pruned" if self.outcome.stopped else "complete"
 
-    def is_within(self, budget: float) -> bool:
-        """Whether the trial is complete and kept the accuracy budget, a ratio of errors."""
-        ratio = self.outcome.metrics.mse_ratio if self.outcome else None
-        return self.state == "complete" and ratio is not None and ratio <= budget
+    def is_within(self, budget: Budget) -> bool:
+        """Whether the trial is complete and kept every bound of the budget."""
+        outcome = self.outcome
+        return outcome is not None and not outcome.stopped and budget.is_kept(outcome.ratios)
 
     @classmethod
     def read(cls, content: object, *, study: str) -> Trial:
@@ -290,11 +328,13 @@ def _columns(outcome: Outcome) -> dict[str, Cell]:
             for name, counted in INTERVALS.items()
             for end in Interval.model_fields
         },
+        "deviation_ratio": outcome.deviation_ratio,
         "draft_key": draft.key,
         **draft.architecture.model_dump(),
         "parameters": draft.parameters,
         "draft_mse": draft.errors.mse,
         "draft_mae": draft.errors.mae,
+        "draft_deviation": draft.deviation,
         "draft_speedup_alone": draft.speedup,
         "target_mse": target.mse,
         "target_mae": target.mae,

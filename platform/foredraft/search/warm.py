@@ -119,14 +119,14 @@ def _as_reported(stored: FrozenTrial, text: str, outcome: Outcome, study: Study)
 
     What a sampler noted for itself stays behind: a population of another is none of this one's.
     """
-    ratio = outcome.metrics.mse_ratio
+    room = study.budget.room(outcome.ratios)
     return optuna.trial.create_trial(
         state=stored.state,
         values=stored.values,
         params=stored.params,
         distributions=stored.distributions,
         user_attrs={**stored.user_attrs, TRIAL: text},
-        constraints=None if ratio is None else {"mse_ratio": ratio - study.budget},
+        constraints={name: -left for name, left in room.items()} or None,
     )
 
 

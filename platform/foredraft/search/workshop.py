@@ -107,6 +107,7 @@ class Workshop:
                 parameters=training.model.num_parameters,
                 errors=Errors(**prepared.accuracy._asdict()),
                 speedup=prepared.speedup_alone,
+                deviation=prepared.deviation,
             ),
             target=Errors(**baseline.alone._asdict()),
             reference=Errors(**baseline.reference._asdict()),
@@ -114,7 +115,9 @@ class Workshop:
             metrics=judged.metrics,
             costs=prepared.costs,
             plan=judged.plan,
-            prediction=stopping.prediction_of(judged.prediction, residuals),
+            prediction=stopping.prediction_of(
+                judged.prediction, residuals, reference_mse=baseline.reference.mse
+            ),
             stopped=judged.stopped,
             judging_s=judged.seconds,
         )

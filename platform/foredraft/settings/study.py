@@ -17,12 +17,12 @@ from pydantic import Field, field_validator, model_validator
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError, Stopped
 from foredraft.settings import places, rules
+from foredraft.settings.budgets import Budget
 from foredraft.settings.config import (
     Count,
     Evaluation,
     Machine,
     Name,
-    Positive,
     Seed,
     Settings,
     Training,
@@ -42,6 +42,7 @@ OBJECTIVES = {
     "mae": "min",
     "mse_ratio": "min",
     "deviation": "min",
+    "deviation_ratio": "min",
 }
 """What a study may optimise, and which way each of them is better."""
 
@@ -75,9 +76,10 @@ class Study(Settings):
     reference: ContextPolicy = ContextPolicy()
     """how the target reads that all trials are held against, whatever policy they have: its own
     protocol, unless those who deploy it run it otherwise"""
-    budget: Positive = 1.01
-    """largest mse_ratio (speculation's mse over the target's own, as it reads under `reference`) of
-    a trial that may be chosen"""
+    budget: Budget = Budget(mse_ratio=1.01)
+    """what a trial that may be chosen keeps: `mse_ratio: 1.01` (accuracy against what happened),
+    `deviation_ratio: 0.01` (nearness to the target's own forecast under `reference`), or both; a
+    plain number means mse_ratio"""
     sampler: Literal["nested", "tpe", "nsgaii", "gp", "random"] = "nested"
     """`nested` goes through all rules of a draft in closed form and decodes those that are expected
     to add to the front; the others are Optuna's, over everything together (`gp` needs scipy and

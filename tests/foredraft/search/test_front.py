@@ -10,6 +10,7 @@ import torch
 
 from foredraft.search import front
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget
 
 
 def random_points(count: int, objectives: int, *, seed: int) -> list[front.Goals]:
@@ -72,5 +73,17 @@ def test_trials_over_the_budget_or_stopped_early_add_nothing_to_a_studys_hypervo
         make_trial(3, mse_ratio=0.95, **same),
         make_trial(4, error="gone"),
     ]
-    volumes = front.hypervolumes(trials, budget=1.0)
+    volumes = front.hypervolumes(trials, budget=Budget(mse_ratio=1.0))
     assert volumes == pytest.approx([0.0, 0.0, 0.1, 0.1, 0.1])
+
+
+def test_the_hypervolume_counts_from_the_budgets_first_bound_what_keeps_all_of_them(
+    make_trial: Callable[..., Trial],
+) -> None:
+    same = {"acceptance_rate": 0.5, "predicted_speedup": 2.0}
+    near = make_trial(0, mse_ratio=0.9, deviation=0.002, **same)  # .005 of the target's mse
+    far = make_trial(1, mse_ratio=0.8, deviation=0.008, **same)
+    nearness = front.hypervolumes([far, near], budget=Budget(deviation_ratio=0.01))
+    assert nearness == pytest.approx([0.0, 0.005])
+    both = front.hypervolumes([far, near], budget=Budget(mse_ratio=1.0, deviation_ratio=0.01))
+    assert both == pytest.approx([0.0, 0.1])

@@ -43,8 +43,8 @@ def study(**changes: Any) -> Study:
     return validated(Study, tree | changes, source="tiny")
 
 
-def record_of(*trials: Trial) -> Record:
-    return Record(study(), trials, TARGET)
+def record_of(*trials: Trial, **changes: Any) -> Record:
+    return Record(study(**changes), trials, TARGET)
 
 
 def stored(folder: Path, *trials: Trial) -> Path:
@@ -70,6 +70,43 @@ def test_the_front_is_that_of_the_trials_within_the_budget(make_trial: MakeTrial
         make_trial(4, predicted_speedup=9.0, stopped="front"),
     )
     assert [point.trial.number for point in found.front] == [0, 3]
+
+
+def test_a_point_may_be_chosen_only_where_it_keeps_every_bound(make_trial: MakeTrial) -> None:
+    trials = (
+        make_trial(0, speedup=1.5, predicted_speedup=1.5, deviation=0.004),
+        make_trial(1, speedup=1.9, predicted_speedup=1.9, deviation=0.0041),  # .01025 of .4
+        make_trial(2, speedup=1.8, predicted_speedup=1.8, deviation=0.001, mse_ratio=1.02),
+    )
+    chosen = {
+        name: record_of(*trials, budget=budget).choice
+        for name, budget in {
+            "both": {"mse_ratio": 1.01, "deviation_ratio": 0.01},
+            "near": {"deviation_ratio": 0.01},
+            "accurate": 1.01,
+        }.items()
+    }
+    numbers = {name: point.trial.number for name, point in chosen.items() if point}
+    assert numbers == {"both": 0, "near": 2, "accurate": 1}
+    none = record_of(*trials, budget={"mse_ratio": 1.01, "deviation_ratio": 0.001})
+    assert none.why_alone == (
+        "none of 3 complete trials kept the budget (mse ratio at most 1.01 and deviation ratio at "
+        "most 0.001)"
+    )
+
+
+def test_where_the_deviation_alone_is_bounded_the_nearest_of_the_fastest_is_chosen(
+    make_trial: MakeTrial,
+) -> None:
+    fast = {"speedup": 1.9, "speedup_low": 1.8}
+    found = record_of(
+        make_trial(0, predicted_speedup=1.9, mse=0.3, mse_ratio=0.8, deviation=0.003, **fast),
+        make_trial(1, predicted_speedup=2.0, mse_ratio=1.0, deviation=0.001, **fast),
+        budget={"deviation_ratio": 0.01},
+        objectives=["predicted_speedup", "mse", "deviation_ratio"],
+    )
+    assert found.choice
+    assert found.choice.trial.number == 1
 
 
 def test_the_choice_is_the_most_accurate_of_those_as_fast_as_the_fastest(

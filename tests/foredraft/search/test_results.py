@@ -87,12 +87,15 @@ def test_a_gain_that_holds_is_recommended_by_the_figure_that_was_timed_afresh(
     assert best["measured"]["cpu"]["speedup"] == 1.9
     assert best["fresh"]["cpu"]["speedup"] == 1.6
     assert best["metrics"]["mse_ratio_interval"] == {"low": 0.991, "high": 1.008}
-    assert "1.60× as fast" in (directory / "first.txt").read_text()
+    assert "at 1.60× the target's speed, by trial 0" in (directory / "first.txt").read_text()
     Search(study=Path("tiny.yaml")).show({"study": "here", "best": best})
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert told["chosen"] == "trial 0"
     assert told["speedup"].startswith("1.60x [1.55, ")
     assert told["mse_ratio"] == "1.0000 [0.9910, 1.0080]"
+    assert told["deviation_ratio"] == "0.0250"
+    assert told["budget"] == "mse ratio at most 1.01"
+    assert "(mse ratio at most 1.01)" in told["rule"]
     (point,) = json.loads((directory / "front.json").read_text())
     assert point["chosen"]
 
@@ -104,7 +107,10 @@ def test_a_gain_that_holds_is_recommended_by_the_figure_that_was_timed_afresh(
         ([{"speedup": 1.9, "fresh": 1.2, "speedup_low": 0.98}], "measured at 1.20x [0.98, 1.93]"),
         ([{"speedup": 0.99, "pairs": 3}], "measured at 0.99x (3 pairs)"),
         ([{"predicted_speedup": 0.86}], "predicted at 0.86x"),
-        ([{"mse_ratio": 1.5}, {"mse_ratio": 1.2}], "none of 2 complete trials kept the accuracy"),
+        (
+            [{"mse_ratio": 1.5}, {"mse_ratio": 1.2}],
+            "none of 2 complete trials kept the budget",
+        ),
         ([{"speedup": 12.5, "doubt": "its pairs disagree"}], "no measurement"),
     ],
 )
@@ -120,7 +126,7 @@ def test_where_no_gain_is_established_the_target_alone_is_recommended_with_the_r
     assert best["choice"] == "target alone"
     assert why in best["why"]
     first = (directory / "first.txt").read_text()
-    assert first == f"The target alone is recommended: {best['why']}."
+    assert first.endswith(f"own forecasts should run the target alone: {best['why']}.")
     Search(study=Path("tiny.yaml")).show({"study": "here", "best": best})
     shown = capsys.readouterr().out
     assert "target alone" in shown

@@ -16,6 +16,7 @@ from foredraft.errors import ConfigError
 from foredraft.search.record import TRIAL, own, trial_of, trials_of
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
+from foredraft.settings.budgets import Budget
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
 
@@ -106,6 +107,23 @@ def test_optuna_is_told_the_truth_of_what_was_stopped_and_what_failed(
     assert dead.state == TrialState.FAIL
     assert "died" in dead.user_attrs["error"]
     assert "sigma" in trial_of(dead, study=what).settings
+
+
+def test_each_bound_of_the_budget_is_a_constraint_and_the_deviation_ratio_an_objective(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    budget = {"mse_ratio": 1.01, "deviation_ratio": 0.02}
+    objectives = ["predicted_speedup", "deviation_ratio"]
+    what = study(None).model_copy(
+        update={"budget": Budget(**budget), "objectives": tuple(objectives)}
+    )
+    searcher = OptunaSearcher(what, open_record(what, tmp_path))
+    searcher.suggest("a")
+    report(searcher, "a", make_trial(0, deviation=0.012))
+    (stored,) = searcher.record.get_trials()
+    assert stored.constraints == pytest.approx({"mse_ratio": -0.01, "deviation_ratio": 0.01})
+    assert stored.values == pytest.approx([1.75, 0.03])
+    assert stored.user_attrs["deviation_ratio"] == pytest.approx(0.03)
 
 
 def test_a_trial_is_told_the_front_that_it_has_to_reach(

@@ -20,7 +20,7 @@ from foredraft.settings.study import Study
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
-SLACK = Slack(acceptance_rate=0.1, speedup=0.1, mse_ratio=0.1)
+SLACK = Slack(acceptance_rate=0.1, speedup=0.1, mse_ratio=0.1, deviation_ratio=0.1)
 
 
 def study(**changes: Any) -> Study:
@@ -35,9 +35,11 @@ def study(**changes: Any) -> Study:
     return Study.model_validate(tree | changes)
 
 
-def expected(acceptance: float, speedup: float, ratio: float = math.nan) -> Metrics:
+def expected(
+    acceptance: float, speedup: float, ratio: float = math.nan, deviation: float = math.nan
+) -> Metrics:
     """What the closed form tells; of a rule that it knows no error of, nan."""
-    row = PairRow(acceptance, 1.0, [], [], ratio, ratio, ratio, ratio)
+    row = PairRow(acceptance, 1.0, [], [], ratio, ratio, ratio, deviation)
     return metrics_of(row, predicted_speedup=speedup, windows=0)
 
 
@@ -70,6 +72,8 @@ def test_a_trial_stops_only_where_it_would_fail_even_if_the_closed_form_were_tha
 def test_an_objective_that_the_closed_form_does_not_tell_is_unbeatable() -> None:
     what = study(objectives=["acceptance_rate", "predicted_speedup", "deviation"])
     assert stops(expected(0.1, 0.5, 1.0), what, [(0.8, 2.0, -0.01)]) is None
+    assert stops(expected(0.1, 0.5, 1.0, 0.5), what, [(0.8, 2.0, -0.01)]) == "front"
+    assert stops(expected(0.1, 0.5, 1.0, 0.05), what, [(0.8, 2.0, -0.01)]) is None
     what = study(objectives=["acceptance_rate", "predicted_speedup"])
     assert stops(expected(0.1, 0.5, 1.0), what, [(0.8, 2.0)]) == "front"
 
@@ -86,10 +90,27 @@ def test_without_a_front_nothing_but_the_budget_stops_a_trial() -> None:
     assert stops(expected(0.0, 0.1, 1.2), study(), []) == "budget"
 
 
+@pytest.mark.parametrize(
+    ("budget", "ratio", "deviation", "stopped"),
+    [
+        ({"deviation_ratio": 0.01}, 1.5, 0.05, None),  # 0.1 of the target's mse, less 0.1
+        ({"deviation_ratio": 0.01}, 1.5, 0.06, "budget"),
+        ({"mse_ratio": 1.01}, 1.0, 0.06, None),
+        ({"mse_ratio": 1.01, "deviation_ratio": 0.01}, 1.0, 0.06, "budget"),
+        ({"mse_ratio": 1.01, "deviation_ratio": 0.01}, 1.2, 0.05, "budget"),
+    ],
+)
+def test_either_bound_of_the_budget_stops_a_trial_with_its_own_slack(
+    budget: dict[str, float], ratio: float, deviation: float, stopped: str | None
+) -> None:
+    metrics = expected(0.5, 1.5, ratio, deviation)
+    assert stops(metrics, study(budget=budget), []) == stopped
+
+
 def decoded(make_trial: Callable[..., Trial], off: float) -> Trial:
     """A trial of which decoding was off the closed form by so much in everything."""
     prediction = {"acceptance_rate": 0.8 - off, "speedup": 1.75 / (1 + off), "mse_ratio": 1 - off}
-    return make_trial(prediction=prediction)
+    return make_trial(prediction=prediction | {"deviation_ratio": 0.025 + off})
 
 
 def test_the_slack_is_twice_the_worst_that_the_decoded_trials_have_shown(
@@ -99,19 +120,22 @@ def test_the_slack_is_twice_the_worst_that_the_decoded_trials_have_shown(
     assert Residuals.of(few).slack is None
     stopped = make_trial(stopped="front", prediction={"acceptance_rate": 0.1, "speedup": 9.0})
     slack = Residuals.of([*few, decoded(make_trial, 0.2), stopped]).slack
-    assert slack == pytest.approx(Slack(0.4, 0.4, 0.4))
+    assert slack == pytest.approx(Slack(0.4, 0.4, 0.4, 0.4))
 
 
 def test_a_prediction_tells_what_most_of_those_before_it_stayed_within(
     make_trial: Callable[..., Trial],
 ) -> None:
-    first = prediction_of(expected(0.5, 1.2, 1.0), Residuals.of([]))
+    told = expected(0.5, 1.2, 1.0, 0.01)
+    first = prediction_of(told, Residuals.of([]), reference_mse=0.5)
     assert first.acceptance_error is None
     trials = [decoded(make_trial, 0.01)] * 19 + [decoded(make_trial, 0.5)]
-    later = prediction_of(expected(0.5, 1.2, 1.0), Residuals.of(trials))
+    later = prediction_of(told, Residuals.of(trials), reference_mse=0.5)
+    assert later.deviation_ratio == pytest.approx(0.02)
     assert later.acceptance_error == pytest.approx(0.01)
     assert later.speedup_error == pytest.approx(0.01)
     assert later.mse_ratio_error == pytest.approx(0.01)
+    assert later.deviation_ratio_error == pytest.approx(0.01)
 
 
 def test_a_pair_that_counted_no_number_does_not_forecast_and_the_closed_form_may() -> None:

@@ -75,7 +75,8 @@ class Told(Nested):
         known = (self.study, self.study.evaluation, Accuracy(0.5, 0.5), 12)
         sketch = Sketch(rules, expected, COSTS, *known)
         points = torch.tensor(goals, dtype=torch.float64).reshape(-1, 3)
-        cell.inner = Inner(settings, points, torch.full((len(goals),), ratio), 10_000, sketch)
+        room = torch.full((len(goals), 1), 1.01 - ratio)
+        cell.inner = Inner(settings, points, room, 10_000, sketch)
         cell.preparing = None
 
 
@@ -153,7 +154,7 @@ def test_what_is_likely_over_the_budget_is_worth_less(
 ) -> None:
     better = (GOOD[0] + 0.01, GOOD[1] + 0.01, GOOD[2])
     all_told(search)
-    search.tell(search.cells[0], better, ratio=study().budget)
+    search.tell(search.cells[0], better, ratio=1.01)
     search.tell(search.cells[1], GOOD, ratio=0.9)
     assert search.next([], left=20) == {"scale": 0.25, "sigma": 0.5}
     search.tried.clear()

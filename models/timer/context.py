@@ -41,4 +41,4 @@ class DeployedContext(CachedContext):
         last = prediction.mean.shape[1]
         own = self.units_of(end - last, self.history.patches(end - last, last))
         told = outlook_of(prediction, own, config=self.model.config, batch=len(prediction.mean))
-        return told._replace(unit=self.normalisation.deviation)
+        return told._replace(unit=self.normalisation.deviation, read_unit=told.unit)

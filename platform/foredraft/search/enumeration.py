@@ -239,13 +239,20 @@ class _Space:
         """What drafts that are nearer to the target or farther from it would make of a front."""
         places = spread_along(front.goals_QD, SKETCHED).tolist()
         rules = [self.study.rule(front.settings[q]) for q in places]
-        expected = [self._expected(rules, nearer=factor) for factor in NEARER]
+        expected = [self._with_another(rules, nearer=factor) for factor in NEARER]
         known = (self.study, self.evaluation, self.reference, self.patch)
         return Sketch(rules, expected, self.costs, *known)
 
     def _is_of_this_draft(self, settings: Mapping[str, Any]) -> bool:
         """Whether what was drawn beside them leaves the draft and the policy as they are."""
         return {name for name in settings if name in OUTER} == self.fixed.keys()
+
+    def _with_another(self, rules: Sequence[Acceptance], *, nearer: float) -> Expected:
+        """What would be expected, had all distances a factor: what follows from them has it too."""
+        expected, own = self._expected(rules, nearer=nearer), self.reference.mse
+        return expected._replace(
+            mse_Q=own + nearer * (expected.mse_Q - own), deviation_Q=nearer * expected.deviation_Q
+        )
 
     def _expected(self, rules: Sequence[Acceptance], *, nearer: float = 1.0) -> Expected:
         """What the closed form tells of rules, whatever they emit, in their order."""

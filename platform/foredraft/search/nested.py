@@ -16,7 +16,7 @@ point adds (`foredraft.search.gain`). Measured: what passes cost. Modelled:
 
 - what a draft that nobody has trained proposes: what the most alike draft does, but that its
   distances are larger or smaller by a factor, the less sure the less alike they are;
-- what it costs: in proportion to its parameters, both in training and in a pass;
+- what it costs: in proportion to its parameters, both in training and in a pass (heads: none);
 - whether a rule near a bound of the budget keeps it: by how far off decoding was so far.
 
 What is decoded is the setting whose expected point adds most to the front, if that is worth one of
@@ -243,12 +243,17 @@ class Nested:
             apart = [self._distance(cell.settings, other.settings) for other, _ in known]
             unlike = min(apart)
             nearest, like = known[apart.index(unlike)]
-            ratio = _parameters(cell) / _parameters(nearest)
+            ratio = self._cost_of(cell) / max(1, _parameters(nearest))
             key = (id(nearest), unlike, ratio)
             if key not in told:
                 told[key] = self._hope(like, there_KD, unlike=unlike, draft_cost=ratio)
             hopes.append(told[key])
         return hopes
+
+    def _cost_of(self, cell: Cell) -> int:
+        """What a pass of a draft costs, as parameters: heads ask for none of their own."""
+        is_heads = self.study.draft.kind_of(cell.settings) == "heads"
+        return 0 if is_heads else _parameters(cell)
 
     def _hope(self, like: Inner, there_KD: Tensor, *, unlike: float, draft_cost: float) -> float:
         """What a draft adds that is like another, but for some factor of its distances."""

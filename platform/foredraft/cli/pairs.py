@@ -58,12 +58,13 @@ class Evaluate(ReadsData, Common):
         rule = rule_of(self.acceptance)
         if rule.adapt:
             raise ConfigError("--acceptance adapt=true: what it gains is told by bench --adapt")
+        self._evaluation("sliding")  # what is asked for is checked before anything is looked for
         train.use_threads(None)
         device = train.device_of(Machine())
         models = [
             checkpoint.load(path) for path in _found(self.target, self.draft, storage=self.storage)
         ]
-        evaluation = self._evaluation(models[0].config)
+        evaluation = self._evaluation(models[0].config.policies[0])
         target, draft = (evaluate.ready(model, evaluation, device) for model in models)
         windows = evaluate.draw_windows(evaluation, target.config)
         season = yardstick.season_of(evaluation, target.config)
@@ -101,8 +102,9 @@ class Evaluate(ReadsData, Common):
             "seasonal_naive": naive._asdict(),
         }
 
-    def _evaluation(self, target: Architecture) -> Evaluation:
-        policy = ContextPolicy(self.context_policy or target.policies[0], self.renorm_every)
+    def _evaluation(self, own: PolicyKind) -> Evaluation:
+        """What is asked for, of a target whose own policy that is."""
+        policy = ContextPolicy(self.context_policy or own, self.renorm_every)
         return Evaluation(
             data=self.data,
             split=self.split,
@@ -183,6 +185,9 @@ class Bench(ReadsData, Common):
         device = train.device_of(Machine())
         self._check_given()
         plan = validated(bench.BenchPlan, self._grid(), source="bench")
+        if self.context_policy is None:
+            policy = ContextPolicy(self._keeping(), self.renorm_every)
+            plan = plan.model_copy(update={"policy": policy})
         subject, scales = self._subject(plan)
         rows = bench.bench(plan, subject, device=device, scales=scales, say=_say_row)
         facts = provenance.collect()
@@ -213,7 +218,7 @@ class Bench(ReadsData, Common):
         return {
             **{name: getattr(self, name) for name in names},
             **{name: text.split(",") for name, text in lists.items() if text},
-            "policy": ContextPolicy(self.context_policy or self._keeping(), self.renorm_every),
+            "policy": ContextPolicy(self.context_policy or "cached", self.renorm_every),
             "rule": rule_of(self.acceptance),
         }
 

@@ -102,7 +102,14 @@ def look(page: Path) -> dict[str, Any]:
 
 def test_every_figure_is_drawn_and_nothing_is_asked_of_the_network(study_dir: Path) -> None:
     seen = look(report.write_report(study_dir))
-    assert set(seen["drawn"]) == {"front", "accuracy", "settings", "hypervolume", "curves"}
+    assert set(seen["drawn"]) == {
+        "front",
+        "fidelity",
+        "accuracy",
+        "settings",
+        "hypervolume",
+        "curves",
+    }
     assert all(seen["drawn"].values())
     assert seen["asked"] == []
 

@@ -95,3 +95,10 @@ def test_a_calibration_times_every_pass_of_a_round(
     assert statistics.median(d[0] for d in costs.draft_s) < statistics.median(
         d[4] for d in costs.draft_s
     )
+
+
+def test_of_a_processor_with_two_speeds_every_pass_gets_the_same_mixture() -> None:
+    often_quick, often_slow = [1.0] * 21 + [2.0] * 19, [1.0] * 19 + [2.0] * 21
+    assert timing.midmean(often_slow) / timing.midmean(often_quick) < 1.1
+    assert timing.midmean([*often_quick, 1000.0]) < 1.6
+    assert timing.midmean([3.0]) == 3.0

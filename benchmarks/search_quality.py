@@ -28,7 +28,7 @@ import torch
 from foredraft import bank, train
 from foredraft.search import front, judging, samplers
 from foredraft.search.driver import target_of
-from foredraft.search.nested import Cell, Nested
+from foredraft.search.nested import Asked, Cell, Nested, key_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
@@ -134,7 +134,7 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
     study = job.study.model_copy(update={"seed": seed})
     record = optuna.create_study(
         directions=["maximize" if sign > 0 else "minimize" for sign in _signs(study)],
-        sampler=samplers.named(sampler, study, seed=seed),
+        sampler=samplers.sampler_of(study.model_copy(update={"sampler": sampler}), seed=seed),
     )
     nested = Inline(job._replace(study=study), shop) if sampler == "nested" else None
     clock, ended, seconds = Clock(shop), [], []
@@ -145,7 +145,8 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
         waiting = record.get_trials(states=(optuna.trial.TrialState.WAITING,))
         if nested and not waiting:
             before = sum(shop.took.values())
-            wanted = nested.next(ended, left=trials - len(ended))
+            begun = [Asked(key_of(one.settings), one) for one in ended]
+            wanted = nested.next(begun, left=trials - len(ended))
             began += sum(shop.took.values()) - before
             for cell in nested.cells:
                 if cell.inner is not None:

@@ -36,6 +36,8 @@ from speculation.network import Network
 from speculation.normalisation import Normalisation, Prediction
 from speculation.policy import ContextPolicy, PolicyKind
 
+VERSION = 1
+"""Of their arithmetic: raised when the same weights would propose something else."""
 HEADS = 7
 """How many there are, by default."""
 HIDDEN = 512
@@ -359,4 +361,4 @@ def _refuse_alone() -> NoReturn:
     raise InvalidInput("heads read nothing by themselves: they draft beside their own target")
 
 
-FAMILY = register(Family(HeadsConfig.family, 1, HeadsConfig, Heads))
+FAMILY = register(Family(HeadsConfig.family, VERSION, HeadsConfig, Heads))

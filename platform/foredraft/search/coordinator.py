@@ -13,7 +13,7 @@ from ray import tune
 from foredraft.search.machines import HEAD
 from foredraft.search.record import TRIAL, settings_of
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Trial
+from foredraft.search.trial import Trial, last_line
 from foredraft.search.workshop import Job, Workshop
 
 # Tune refuses a trial that asks for no resource at all.
@@ -41,7 +41,7 @@ class Coordinator(tune.Trainable):
         try:
             outcome = self.workshop.outcome(self.settings, self.front, self.residuals)
         except Exception as failure:
-            error = _last_line(failure)
+            error = last_line(failure)
         trial = Trial(
             number=self.number,
             settings=settings_of(self.job.study, self.settings),
@@ -53,8 +53,3 @@ class Coordinator(tune.Trainable):
         row = trial.flat()
         objectives = {n: row[n] for n in self.job.study.objectives if row.get(n) is not None}
         return {**objectives, TRIAL: trial.model_dump_json(), "done": True}
-
-
-def _last_line(error: Exception) -> str:
-    """The last line of an error: Ray's begin with the traceback of the worker."""
-    return str(error).strip().rsplit("\n", 1)[-1] or repr(error)

@@ -308,9 +308,11 @@ def _search(
     left = study.trials - len(record.own(ended))
     if left > 0:
         bar = Bar(study.trials, ended=ended, budget=study.budget)
-        _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
-    if nested:
-        nested.close()
+        try:
+            _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
+        finally:
+            if nested:
+                nested.close()
     if searcher.stuck:
         raise StudyStopped(
             f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"

@@ -26,7 +26,6 @@ from foredraft.judge.evaluate import Accuracy
 from foredraft.search import rulebook
 from foredraft.search.gain import front_of, spread_along
 from foredraft.search.judging import Prepared
-from foredraft.settings.budgets import Budget
 from foredraft.settings.config import Evaluation
 from foredraft.settings.drafts import DRAFT_DIMENSIONS
 from foredraft.settings.study import OBJECTIVES, POLICY_DIMENSIONS, Study
@@ -59,18 +58,26 @@ class Sketch(NamedTuple):
     reference: Accuracy
     patch: int
 
-    def goals(self, *, nearer: float = 1.0, draft_cost: float = 1.0) -> Tensor:
-        """The goals [N, D] of those of these rules that keep the budget with another draft.
+    def of_another(self, *, draft_cost: float, opens_alone: bool) -> Sketch:
+        """The same with another draft.
 
         Args:
-            nearer: the factor of `NEARER` that its distances have.
             draft_cost: seconds of its passes, over those of this draft's.
+            opens_alone: whether it proposes nothing in a first round, as heads do not.
         """
-        cheaper = [tuple(s * draft_cost for s in column) for column in self.costs.draft_s]
-        costs = dataclasses.replace(self.costs, draft_s=tuple(cheaper))
+        draft_s = tuple(tuple(s * draft_cost for s in column) for column in self.costs.draft_s)
+        costs = dataclasses.replace(self.costs, draft_s=draft_s, opens_alone=opens_alone)
+        return self._replace(costs=costs)
+
+    def goals(self, *, nearer: float = 1.0) -> Tensor:
+        """The goals [N, D] of those of these rules that keep the budget.
+
+        Args:
+            nearer: the factor of `NEARER` that the draft's distances have.
+        """
         expected = self.expected[NEARER.index(nearer)]
         speedup_Q = expected.speedups(
-            costs, self.rules, evaluation=self.evaluation, patch=self.patch
+            self.costs, self.rules, evaluation=self.evaluation, patch=self.patch
         )
         kept = _within(room_of(expected, self.study, self.reference))
         return goals_of(expected, speedup_Q, self.study, self.reference)[kept]
@@ -113,13 +120,13 @@ def enumerate_rules(
     parts = [space.looked_at(engine.draw(EVENLY, dtype=torch.float64))]
     for step in STEPS:
         table = _together(parts)
-        front = table.at(table.front(study.budget))
+        front = table.at(table.front(study))
         parents = torch.randint(len(front.settings), (REFINED,), generator=generator)
         noise = torch.randn(REFINED, space.width, generator=generator, dtype=torch.float64)
         near = (front.point_QI[parents] + step * noise).clamp(0.0, 1.0 - 1e-9)
         parts.append(space.looked_at(near))
     table = _together(parts)
-    best = table.at(table.front(study.budget))
+    best = table.at(table.front(study))
     within = best.at(_within(best.room_QB).nonzero().flatten())
     return Inner(
         settings=within.settings,
@@ -177,13 +184,25 @@ class _Table(NamedTuple):
         settings = [self.settings[q] for q in index_Q.tolist()]
         return _Table(settings, *(column[index_Q] for column in self[1:]))
 
-    def front(self, budget: Budget) -> Tensor:
-        """The rules within the budget that none of them beats; those nearest to it if none is."""
+    def front(self, study: Study) -> Tensor:
+        """The rules within the budget that none of them beats; those nearest to it if none is.
+
+        What a bound leaves counts as a goal where no objective goes its way: else all that stand
+        would be as near to the bound as can be, and half of them beyond it once they are decoded.
+        """
+        budget = study.budget
         within = _within(self.room_QB).nonzero().flatten()
         if not len(within):
             bound_B = torch.tensor([*budget.bounds.values()], dtype=torch.float64)
             return (self.room_QB / bound_B).amin(1).argsort(descending=True)[:SKETCHED]
-        return within[front_of(self.goals_QD[within])]
+        apart = [b for b, name in enumerate(budget.bounds) if not _aims_at(study, name)]
+        goals_QD = torch.cat((self.goals_QD, self.room_QB[:, apart]), 1)
+        return within[front_of(goals_QD[within])]
+
+
+def _aims_at(study: Study, bounded: str) -> bool:
+    """Whether some objective is the better the more room a bound has."""
+    return bounded in study.objectives or bounded.removesuffix("_ratio") in study.objectives
 
 
 def _together(tables: Sequence[_Table]) -> _Table:

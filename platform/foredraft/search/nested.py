@@ -1,7 +1,7 @@
 """The search within the search: drafts on the outside, all rules of each in closed form inside.
 
     nested = Nested(job, at_once=1)
-    settings = nested.next(decoded, left=20)        # None while a draft is prepared
+    settings = nested.next(asked, left=20)        # None while a draft is prepared
 
 A draft costs minutes, and once it is trained and has been played against the target
 (`foredraft.judge.courses`) a rule of it costs a fraction of a millisecond. So the function that is
@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,15 +41,15 @@ from torch import Tensor
 
 from foredraft import bank
 from foredraft.search import front, samplers
-from foredraft.search.enumeration import NEARER, OUTER, Inner
+from foredraft.search.enumeration import NEARER, OUTER, Inner, Sketch
 from foredraft.search.gain import front_of, gains, spread_along, volume
 from foredraft.search.machines import HEAD, OPTIONS
 from foredraft.search.progress import say
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Trial
+from foredraft.search.trial import Trial, last_line
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Evaluation, Training
-from foredraft.settings.dimensions import ChoiceDimension
+from foredraft.settings.dimensions import ChoiceDimension, FloatDimension
 from foredraft.settings.study import POLICY_DIMENSIONS
 
 PREPARING_S = 20.0
@@ -62,6 +62,8 @@ NEGLIGIBLE = 0.01
 """Weight below which a factor is passed over."""
 LEAST_GAIN = 1e-4
 """The part of the front's volume that a setting has to add to be worth a trial."""
+TRIES = 2
+"""How often a draft is tried to be prepared."""
 BOXES = 200_000
 """Into how many boxes the points of a front may cut the space; of more points some are left out."""
 
@@ -79,7 +81,15 @@ class Cell:
     inner: Inner | None = None
     preparing: Any = None
     """the future of `inner`, while it is made"""
-    failed: bool = False
+    failures: int = 0
+
+
+class Asked(NamedTuple):
+    """A trial that has begun."""
+
+    key: str
+    """`key_of` what was drawn for it"""
+    trial: Trial
 
 
 class Candidate(NamedTuple):
@@ -99,40 +109,55 @@ class Nested:
         self.job, self.study, self.at_once = job, job.study, at_once
         self.workshop = Workshop(job)
         self.cells = self._all_cells()
-        self.tried: dict[str, Tensor] = {}
-        """what was expected of the settings that were chosen here"""
+        if self.study.outer != "gain":
+            samplers.named(self.study.outer, self.study, seed=self.study.seed)  # may need a library
+        self.expected: dict[str, Tensor] = {}
+        """goals of the settings that were chosen, by `key_of` them"""
         self.exhausted = False
         """whether no setting of any draft is expected to add anything"""
 
-    def next(self, decoded: Sequence[Trial], *, left: int) -> dict[str, Any] | None:
+    def next(self, asked: Sequence[Asked], *, left: int) -> dict[str, Any] | None:
         """The settings of the next trial, or None while there is nothing that is worth one.
 
         What they leave out is anybody's to draw: all of it where nothing at all is expected to keep
         the budget.
 
         Args:
-            decoded: the trials that have ended.
+            asked: every trial that has begun.
             left: trials that may still begin.
         """
         self._collect()
         for cell in self.cells:
-            if cell.failed:  # its trial meets the same error, and reports it
+            if cell.failures == TRIES:  # its trial meets the same error, and reports it
                 self.cells.remove(cell)
                 return cell.settings
-        front_KD = self._front(decoded)
-        best = self._best(front_KD, Residuals.of(decoded))
+        decoded = [one.trial for one in asked if one.trial.state == "complete"]
+        within = [trial for trial in decoded if trial.is_within(self.study.budget)]
+        front_KD = self._front(asked, within)
+        best = self._best(front_KD, {one.key for one in asked}, Residuals.of(decoded))
+        least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
         waiting = [cell for cell in self.cells if cell.inner is None and cell.preparing is None]
-        hopes = self._hopes(waiting, front_KD)
-        is_worth_it = best is not None and best.gain * left >= sum(hopes)
+        hopes = [(hope, c) for hope, c in self._hopes(waiting, front_KD) if hope > least]
+        dearest = sorted((hope for hope, _ in hopes), reverse=True)[:left]
+        is_worth_it = best is not None and best.gain * left >= sum(dearest)
         preparing = sum(cell.preparing is not None for cell in self.cells)
-        if waiting and preparing < self.at_once - is_worth_it:
-            self._prepare(self._next_of(waiting, hopes))
+        if hopes and preparing < self.at_once - is_worth_it:
+            self._prepare(self._next_of(hopes))
             preparing += 1
         if best and (is_worth_it or not preparing):
-            self.tried[repr(best.settings)] = best.goals_D
+            self.expected[key_of(best.settings)] = best.goals_D
             return best.settings
-        self.exhausted = not preparing and len(front_KD) > 0
-        return None if preparing or self.exhausted else {}
+        if preparing or any(one.trial.state == "running" for one in asked):
+            return None
+        # Where something keeps the budget that was not expected to, the expectation is no guide.
+        self.exhausted = bool(within) and any(inner.settings for inner in self._known)
+        return None if self.exhausted else {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing that is being prepared is ready."""
+        preparing = [cell.preparing for cell in self.cells if cell.preparing is not None]
+        return not preparing or not ray.wait(preparing, timeout=0)[0]
 
     @property
     def in_words(self) -> str:
@@ -172,29 +197,33 @@ class Nested:
                 continue
             try:
                 cell.inner = ray.get(cell.preparing)
-            except ray.exceptions.RayError:
-                cell.failed = True
+            except ray.exceptions.RayError as error:
+                cell.failures += 1
+                say(f"{_in_words(cell.settings)}: {last_line(error)}")
             else:
                 rules, count = cell.inner.rules, len(cell.inner.settings)
                 say(
-                    f"{_in_words(cell.settings)}: {rules:,} rules in closed form, {count} of them "
-                    "on the front that is expected"
+                    f"{_in_words(cell.settings)}: {rules:,} rules in closed form, {count:,} of "
+                    "them on the front that is expected"
                 )
             cell.preparing = None
 
-    def _front(self, decoded: Sequence[Trial]) -> Tensor:
-        """The goals [K, D] of what was decoded, and what was expected of all that was chosen.
+    def _front(self, asked: Sequence[Asked], within: Sequence[Trial]) -> Tensor:
+        """The goals [K, D] of what kept the budget, and what was expected of it, or still is.
 
         Of a setting that came out worse than expected the like are not tried again and again.
         """
-        objectives, budget = self.study.objectives, self.study.budget
-        points = [
-            front.goals(one.outcome, objectives)
-            for one in decoded
-            if one.outcome and one.is_within(budget)
+        objectives = self.study.objectives
+        points = [front.goals(one.outcome, objectives) for one in within if one.outcome]
+        kept = {trial.number for trial in within}
+        expected = [
+            self.expected[one.key][None]
+            for one in asked
+            if one.key in self.expected
+            and (one.trial.state == "running" or one.trial.number in kept)
         ]
         there_KD = torch.tensor(points, dtype=torch.float64).reshape(-1, len(objectives))
-        all_KD = torch.cat((there_KD, *(goals_D[None] for goals_D in self.tried.values())))
+        all_KD = torch.cat((there_KD, *expected))
         return _thinned(all_KD[front_of(all_KD)])
 
     @functools.cached_property
@@ -210,8 +239,10 @@ class Nested:
         }
         return torch.tensor([-worst.get(name, 0.0) for name in self.study.objectives]).double()
 
-    def _best(self, front_KD: Tensor, residuals: Residuals) -> Candidate | None:
-        """The settings that are expected to add most, or None where none adds enough."""
+    def _best(
+        self, front_KD: Tensor, tried: Collection[str], residuals: Residuals
+    ) -> Candidate | None:
+        """The untried settings that are expected to add most, or None where none adds enough."""
         best: Candidate | None = None
         least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
         for inner in self._known:
@@ -221,50 +252,56 @@ class Nested:
             for n in gain_N.argsort(descending=True).tolist():
                 if gain_N[n] <= (best.gain if best else least):
                     break
-                if repr(inner.settings[n]) not in self.tried:
+                if key_of(inner.settings[n]) not in tried:
                     best = Candidate(inner.settings[n], inner.goals_ND[n], float(gain_N[n]))
+                    break
         return best
 
     @property
     def _known(self) -> list[Inner]:
         return [cell.inner for cell in self.cells if cell.inner is not None]
 
-    def _hopes(self, waiting: Sequence[Cell], front_KD: Tensor) -> list[float]:
+    def _hopes(self, waiting: Sequence[Cell], front_KD: Tensor) -> list[tuple[float, Cell]]:
         """What the whole front of each is expected to add to all fronts that are known."""
         known = [(cell, cell.inner) for cell in self.cells if cell.inner is not None]
         if not known:
-            return [1.0] * len(waiting)
-        sketched = [inner.sketch.goals() for _, inner in known]
-        there_KD = torch.cat((front_KD, *sketched))
+            return [(1.0, cell) for cell in waiting]
+        there_KD = torch.cat((front_KD, *(inner.sketch.goals() for _, inner in known)))
         there_KD = _thinned(there_KD[front_of(there_KD)])
-        told: dict[tuple[int, float, float], float] = {}
+        before = volume(there_KD, self._worst_D)
+        told: dict[tuple[int, float, float, bool], float] = {}
         hopes = []
         for cell in waiting:
             apart = [self._distance(cell.settings, other.settings) for other, _ in known]
             unlike = min(apart)
             nearest, like = known[apart.index(unlike)]
-            ratio = self._cost_of(cell) / max(1, _parameters(nearest))
-            key = (id(nearest), unlike, ratio)
+            cost, is_heads = (
+                self._cost_of(cell) / max(1, _parameters(nearest)),
+                self._is_heads(cell),
+            )
+            key = (id(nearest), unlike, cost, is_heads)
             if key not in told:
-                told[key] = self._hope(like, there_KD, unlike=unlike, draft_cost=ratio)
-            hopes.append(told[key])
+                sketch = like.sketch.of_another(draft_cost=cost, opens_alone=is_heads)
+                told[key] = self._hope(sketch, there_KD, unlike=unlike) - before
+            hopes.append((told[key], cell))
         return hopes
+
+    def _is_heads(self, cell: Cell) -> bool:
+        return self.study.draft.kind_of(cell.settings) == "heads"
 
     def _cost_of(self, cell: Cell) -> int:
         """What a pass of a draft costs, as parameters: heads ask for none of their own."""
-        is_heads = self.study.draft.kind_of(cell.settings) == "heads"
-        return 0 if is_heads else _parameters(cell)
+        return 0 if self._is_heads(cell) else _parameters(cell)
 
-    def _hope(self, like: Inner, there_KD: Tensor, *, unlike: float, draft_cost: float) -> float:
-        """What a draft adds that is like another, but for some factor of its distances."""
-        before = volume(there_KD, self._worst_D)
+    def _hope(self, sketch: Sketch, there_KD: Tensor, *, unlike: float) -> float:
+        """The volume with a draft that is like another, but for some factor of its distances."""
         hope = total = 0.0
         for nearer in NEARER:
             weight = math.exp(-0.5 * (math.log2(nearer) / (SURE + unlike)) ** 2)
             if weight < NEGLIGIBLE:
                 continue
-            goals_ND = like.sketch.goals(nearer=nearer, draft_cost=draft_cost)
-            hope += weight * (volume(torch.cat((there_KD, goals_ND)), self._worst_D) - before)
+            together_KD = torch.cat((there_KD, sketch.goals(nearer=nearer)))
+            hope += weight * volume(together_KD, self._worst_D)
             total += weight
         return hope / total
 
@@ -281,16 +318,16 @@ class Nested:
         low, high = dimension.ends
         return float(abs(one - other) / (high - low))
 
-    def _next_of(self, waiting: Sequence[Cell], hopes: Sequence[float]) -> Cell:
+    def _next_of(self, hopes: Sequence[tuple[float, Cell]]) -> Cell:
         """The cell that is expected to add most a second, or what an outer sampler says."""
         if self.study.outer != "gain" and self._known:
-            return self._drawn(waiting)
-        rates = [hope / self._seconds(cell) for cell, hope in zip(waiting, hopes, strict=True)]
-        return waiting[max(range(len(waiting)), key=rates.__getitem__)]
+            return self._drawn([cell for _, cell in hopes])
+        return max(hopes, key=lambda one: one[0] / self._seconds(one[1]))[1]
 
     def _drawn(self, waiting: Sequence[Cell]) -> Cell:
         """The cell most like what a sampler of Optuna draws, told the volume of every known one."""
-        sampler = samplers.named(self.study.outer, self.study, seed=self.study.seed)
+        seed = self.study.seed + len(self._known)  # the same one would draw the same again
+        sampler = samplers.named(self.study.outer, self.study, seed=seed)
         outer = optuna.create_study(sampler=sampler, direction="maximize")
         dimensions = {n: d for n, d in self.study.dimensions.items() if n in OUTER}
         for cell in self.cells:
@@ -315,6 +352,12 @@ class Nested:
         ]
         rate = statistics.median(rates) if rates else UNKNOWN_RATE
         return PREPARING_S + rate * _parameters(cell)
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Settings as one tells them apart, whoever drew them."""
+    rounded = FloatDimension.rounded
+    return repr(sorted((n, rounded(v) if isinstance(v, float) else v) for n, v in settings.items()))
 
 
 def _inner_of(job: Job, settings: Mapping[str, Any]) -> Inner:

@@ -17,7 +17,7 @@ def sampler_of(study: Study, *, seed: int) -> BaseSampler:
 
     That of a nested search is asked where no setting is expected to add anything.
     """
-    return named(study.sampler, study, seed=seed)
+    return named("tpe" if study.sampler == "nested" else study.sampler, study, seed=seed)
 
 
 def named(name: str, study: Study, *, seed: int) -> BaseSampler:

@@ -21,8 +21,8 @@ from ray.tune.search import Searcher
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
-from foredraft.search.nested import Nested
-from foredraft.search.record import TRIAL, address_of, settings_of, trial_of, trials_of
+from foredraft.search.nested import Asked, Nested, key_of
+from foredraft.search.record import TRIAL, address_of, settings_of, trial_of
 from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
@@ -79,6 +79,8 @@ class OptunaSearcher(Searcher):
         self.study, self.record, self.nested = study, record, nested
         self.asked: dict[str, optuna.Trial] = {}
         self.errors: list[str] = []
+        self.quiet = False
+        """whether nothing was reported since the nested search had nothing to decode"""
         self.interrupted = self._close_reported()
         for settings in study.first:
             record.enqueue_trial(settings, skip_if_exists=True)
@@ -102,8 +104,10 @@ class OptunaSearcher(Searcher):
         """
         if self.stuck:
             return Searcher.FINISHED
+        if not self.interrupted and self._is_waiting:
+            return None
         ended = self._ended()
-        trial = self._interrupted() or self._next(ended)
+        trial = self._interrupted() or self._next()
         if trial is None:
             return Searcher.FINISHED if self.exhausted else None
         self.asked[trial_id] = trial
@@ -119,7 +123,7 @@ class OptunaSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Keep what was reported, then close the trial."""
-        asked = self.asked.pop(trial_id)
+        asked, self.quiet = self.asked.pop(trial_id), False
         text = (result or {}).get(TRIAL) or self._died(asked).model_dump_json()
         asked.set_user_attr(TRIAL, text)
         reported = Trial.read(json.loads(text), study=self.study.name)
@@ -160,13 +164,24 @@ class OptunaSearcher(Searcher):
                 self._close(optuna.Trial(self.record, stored._trial_id), trial)
         return left
 
-    def _next(self, ended: list[Trial]) -> optuna.Trial | None:
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether a nested search has nothing to say since it was last asked.
+
+        Beside what it waits for passes may be timed: it must not think about it meanwhile.
+        """
+        return self.nested is not None and self.quiet and self.nested.is_waiting
+
+    def _next(self) -> optuna.Trial | None:
         """A new trial: one that somebody wished for, else as the nested search or Optuna says."""
         wished = self.record.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if self.nested and not wished:
-            begun = trials_of(self.record.get_trials(deepcopy=False), study=self.study)
-            left = self.study.trials - len([one for one in begun if not one.source])
-            settings = self.nested.next(ended, left=left)
+            stored = self.record.get_trials(deepcopy=False)
+            begun = [(one, trial_of(one, study=self.study)) for one in stored]
+            left = self.study.trials - len([trial for _, trial in begun if not trial.source])
+            asked = [Asked(key_of(one.params), trial) for one, trial in begun]
+            settings = self.nested.next(asked, left=left)
+            self.quiet = settings is None
             if settings is None:
                 return None
             if settings:

@@ -156,6 +156,8 @@ class DraftPlan(Settings):
                 training = self.training(target, settings, path=path)
             except InvalidInput as error:
                 raise ConfigError(f"{_place_of(error, dimensions)}{error}") from error
+            except ValidationError as error:
+                raise ConfigError(f"draft.{complaint(error.errors()[0])}") from error
             if training not in found:
                 found.append(training)
         return sorted(found, key=lambda training: training.model.num_parameters)

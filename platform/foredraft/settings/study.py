@@ -259,6 +259,9 @@ class Study(Settings):
         ):
             where = "dimensions.context_policy" if settings else "evaluation.policy"
             tried.append((where, self.policy(settings)))
+        for index, stage in enumerate(self.draft.heads.stages if self.draft.heads else ()):
+            if stage.policy is not None:
+                tried.append((f"draft.heads.stages.{index}.policy", stage.policy))
         for where, policy in tried:
             try:
                 check_policy(target, policy)

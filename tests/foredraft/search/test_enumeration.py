@@ -160,4 +160,14 @@ def test_a_nearer_draft_is_expected_to_be_accepted_more_and_a_cheaper_one_to_be_
 ) -> None:
     own, nearer = inner.sketch.goals(), inner.sketch.goals(nearer=0.5)
     assert float(nearer[:, 0].mean()) > float(own[:, 0].mean())
-    assert (inner.sketch.goals(draft_cost=0.5)[:, 1] > own[:, 1]).all()
+    cheaper = inner.sketch.of_another(draft_cost=0.5, opens_alone=False)
+    assert (cheaper.goals()[:, 1] > own[:, 1]).all()
+    heads = inner.sketch.of_another(draft_cost=1.0, opens_alone=True)
+    assert (heads.goals()[:, 1] < own[:, 1]).all()
+
+
+def test_where_no_objective_goes_the_way_of_a_bound_some_rules_keep_well_within_it() -> None:
+    objectives = ["acceptance_rate", "predicted_speedup"]
+    inner = Tiny(study(budget=1.05, objectives=objectives)).inner(scale=0.5)
+    fastest = inner.goals_ND[:, 1].argmax()
+    assert float(inner.room_NB.max()) > float(inner.room_NB[fastest]) + 1e-4

@@ -17,7 +17,7 @@ from foredraft.errors import ConfigError
 from foredraft.judge.closed_form import Expected
 from foredraft.judge.evaluate import Accuracy
 from foredraft.search.enumeration import NEARER, Inner, Sketch
-from foredraft.search.nested import Cell, Nested
+from foredraft.search.nested import TRIES, Asked, Cell, Nested, key_of
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job
 from foredraft.settings.config import validated
@@ -52,6 +52,19 @@ class Told(Nested):
     def __init__(self, what: Study, storage: Path, *, at_once: int = 1) -> None:
         super().__init__(Job(what, storage, storage / "target", TARGET, None), at_once=at_once)
         self.asked: list[Cell] = []
+        self.chosen: list[dict[str, Any]] = []
+
+    def ask(self, *ended: Trial, left: int) -> dict[str, Any] | None:
+        """What is next, where what was chosen so far is under way but for some that ended."""
+        done = {key_of(self.chosen[n]): trial for n, trial in enumerate(ended)}
+        asked = [
+            Asked(key_of(one), done.get(key_of(one), Trial(number=n)))
+            for n, one in enumerate(self.chosen)
+        ]
+        found = self.next(asked, left=left)
+        if found:
+            self.chosen.append(found)
+        return found
 
     def _prepare(self, cell: Cell) -> None:
         self.asked.append(cell)
@@ -92,17 +105,36 @@ def all_told(search: Told, **goals: Any) -> None:
 
 def test_before_any_draft_is_known_the_cheapest_is_made_and_nothing_is_tried(search: Told) -> None:
     assert [cell.settings["scale"] for cell in search.cells] == [0.25, 0.5, 0.75, 1.0]
-    assert search.next([], left=20) is None
-    assert search.next([], left=20) is None
+    assert search.ask(left=20) is None
+    assert search.ask(left=20) is None
     assert [cell.settings for cell in search.asked] == [{"scale": 0.25}]
 
 
-def test_what_adds_most_is_tried_first_and_what_adds_nothing_never(search: Told) -> None:
+def test_what_adds_most_is_tried_first_and_what_adds_nothing_never(
+    search: Told, make_trial: Callable[..., Trial]
+) -> None:
     all_told(search, at_0_25=[POOR, GOOD], at_0_75=[FAST])
-    chosen = [search.next([], left=20) for _ in range(3)]
+    chosen = [search.ask(left=20) for _ in range(3)]
     assert chosen == [{"scale": 0.25, "sigma": 1.5}, {"scale": 0.75, "sigma": 0.5}, None]
+    assert not search.exhausted  # while what is under way may come out otherwise
+    ended = [
+        make_trial(n, acceptance_rate=rate, predicted_speedup=speedup, mse=-mse, mse_ratio=0.9)
+        for n, (rate, speedup, mse) in enumerate((GOOD, FAST))
+    ]
+    assert search.ask(*ended, left=18) is None
     assert search.exhausted
     assert "of 40,000 rules of 4 drafts in closed form none" in search.in_words
+
+
+def test_what_was_tried_before_is_not_tried_again_however_it_ended(
+    search: Told, make_trial: Callable[..., Trial]
+) -> None:
+    all_told(search, at_0_25=[GOOD])
+    tried = Asked(key_of({"sigma": 0.5, "scale": 0.25}), make_trial(0, mse=0.5, mse_ratio=2.0))
+    assert search.next([tried], left=19) == {}
+    kept = Asked(key_of({"sigma": 3.0, "scale": 1.0}), make_trial(1, mse=0.5, mse_ratio=0.9))
+    assert search.next([tried, kept], left=18) is None
+    assert search.exhausted
 
 
 def test_of_what_came_out_worse_than_expected_the_like_are_not_tried_again(
@@ -110,9 +142,9 @@ def test_of_what_came_out_worse_than_expected_the_like_are_not_tried_again(
 ) -> None:
     almost = (GOOD[0] - 1e-9, GOOD[1] - 1e-9, GOOD[2])
     all_told(search, at_0_25=[GOOD], at_0_5=[almost])
-    assert search.next([], left=20) == {"scale": 0.25, "sigma": 0.5}
+    assert search.ask(left=20) == {"scale": 0.25, "sigma": 0.5}
     worse = make_trial(0, acceptance_rate=0.2, predicted_speedup=0.9, mse=0.5, mse_ratio=0.9)
-    assert search.next([worse], left=19) is None
+    assert search.ask(worse, left=19) is None
 
 
 @pytest.mark.parametrize(
@@ -123,8 +155,9 @@ def test_a_draft_is_made_where_it_is_expected_to_add_more_than_the_trials_left_w
 ) -> None:
     little = (GOOD[0] + 1e-3, GOOD[1], GOOD[2])
     search.tell(search.cells[0], GOOD, little, hope=hope)
-    search.tried["the first"] = torch.tensor(GOOD).double()
-    chosen = search.next([], left=left)
+    search.chosen.append({"scale": 0.25, "sigma": 0.5})
+    search.expected[key_of(search.chosen[0])] = torch.tensor(GOOD).double()
+    chosen = search.ask(left=left)
     assert (chosen, len(search.asked)) == (
         (None, 1) if made else ({"scale": 0.25, "sigma": 1.5}, 0)
     )
@@ -133,19 +166,19 @@ def test_a_draft_is_made_where_it_is_expected_to_add_more_than_the_trials_left_w
 def test_where_there_is_room_drafts_are_made_while_settings_are_tried(tmp_path: Path) -> None:
     search = Told(study(), tmp_path, at_once=3)
     search.tell(search.cells[0], GOOD)
-    assert search.next([], left=200) == {"scale": 0.25, "sigma": 0.5}
+    assert search.ask(left=200) == {"scale": 0.25, "sigma": 0.5}
     assert len(search.asked) == 1
 
 
 def test_a_draft_that_could_not_be_made_is_a_trial_that_says_why(search: Told) -> None:
-    search.cells[1].failed = True
-    assert search.next([], left=20) == {"scale": 0.5}
+    search.cells[1].failures = TRIES
+    assert search.ask(left=20) == {"scale": 0.5}
     assert {"scale": 0.5} not in [cell.settings for cell in search.cells]
 
 
 def test_where_nothing_keeps_the_budget_all_is_drawn_as_the_sampler_likes(search: Told) -> None:
     all_told(search)
-    assert search.next([], left=20) == {}
+    assert search.ask(left=20) == {}
     assert not search.exhausted
 
 
@@ -156,21 +189,22 @@ def test_what_is_likely_over_the_budget_is_worth_less(
     all_told(search)
     search.tell(search.cells[0], better, ratio=1.01)
     search.tell(search.cells[1], GOOD, ratio=0.9)
-    assert search.next([], left=20) == {"scale": 0.25, "sigma": 0.5}
-    search.tried.clear()
+    assert search.ask(left=20) == {"scale": 0.25, "sigma": 0.5}
+    search.chosen[:] = [{"scale": 1.0, "sigma": 8.0}, {"scale": 1.0, "sigma": 9.0}]
+    search.expected.clear()
     told = {"acceptance_rate": 0.0, "speedup": 1.0}
     off = [
         make_trial(n, acceptance_rate=0.01, mse_ratio=2.0, prediction={**told, "mse_ratio": 2.1})
         for n in range(2)
     ]
-    assert search.next(off, left=20) == {"scale": 0.5, "sigma": 0.5}
+    assert search.ask(*off, left=20) == {"scale": 0.5, "sigma": 0.5}
 
 
 @pytest.mark.parametrize("outer", ["tpe", "nsgaii", "random"])
 def test_a_sampler_of_optuna_may_pick_the_drafts(tmp_path: Path, outer: str) -> None:
     search = Told(study(outer=outer), tmp_path)
     search.tell(search.cells[0])
-    assert search.next([], left=20) is None
+    assert search.ask(left=20) is None
     assert search.asked[0].settings["scale"] in (0.5, 0.75, 1.0)
 
 

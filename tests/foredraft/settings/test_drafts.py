@@ -233,3 +233,28 @@ def test_sizes_that_the_target_does_not_have_are_refused_in_one_line(
 
 def test_no_rule_has_a_field_that_is_called_as_a_dimension_of_something_else() -> None:
     assert not set(field_names()) & {*DRAFT_DIMENSIONS, *POLICY_DIMENSIONS}
+
+
+@pytest.mark.parametrize(
+    ("draft", "said"),
+    [
+        (
+            {
+                "kind": "heads",
+                "stages": [],
+                "heads": {
+                    "stages": [{**STAGE, "name": "heads", "policy": {"kind": "deployed"}}],
+                    "count": 3,
+                },
+            },
+            r"^draft\.heads\.stages\.0\.policy: context policy is 'deployed': .* sliding, cached",
+        ),
+        ({"stages": [{**STAGE, "name": "heads"}]}, r"^draft\.stages\.0 \(heads\) trains a model"),
+    ],
+)
+def test_a_stage_that_its_target_has_no_use_for_is_one_line(
+    draft: dict[str, Any], said: str
+) -> None:
+    study = shaped(draft, lookahead={"type": "int", "low": 1, "high": 3})
+    with pytest.raises(ConfigError, match=said):
+        study.check_target(DEEP)

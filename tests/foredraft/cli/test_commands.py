@@ -211,7 +211,8 @@ def small(words: list[str], *, target: str = "", draft: str = "") -> list[str]:
         else:
             found.append(",".join(stand_in(part) for part in word.split(",")))
     for flag, value in in_pairs(SMALLER.get(found[0], [])):
-        put(found, flag, value)
+        if not (flag == "--scale" and "heads" in found):  # heads have none
+            put(found, flag, value)
     return found + smaller_training(found)
 
 

@@ -11,8 +11,9 @@ from plotly.colors import sample_colorscale
 ACCENT = "#e8590c"
 GREY = "#868e96"
 MONOSPACE = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
+UNSCALED = "#c2255c"
+"""Of what has no scale: heads, or layers and width apart."""
 # Viridis without its ends: they vanish on a dark and on a white page.
-HEADS = "#c2255c"
 SCALES = sample_colorscale("Viridis", np.linspace(0.12, 0.88, 7).tolist())
 
 
@@ -60,11 +61,8 @@ def dress(figure: go.Figure, height: int, scales: Sequence[float]) -> go.Figure:
 
 
 def paint(scales: Sequence[float | None]) -> dict[str, object]:
-    """The part of a marker that colours each mark by its draft's scale."""
-    if all(scale is None for scale in scales):
-        return {"color": SCALES[len(SCALES) // 2]}
-    # Heads have no scale: they stand out of the range of colours.
-    mixed = [HEADS if scale is None else scale for scale in scales]
+    """The part of a marker that colours each mark by its draft's scale, in all traces alike."""
+    mixed = [UNSCALED if scale is None else scale for scale in scales]
     return {"color": mixed, "coloraxis": "coloraxis"}
 
 

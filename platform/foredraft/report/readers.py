@@ -212,7 +212,7 @@ def round_of(point: Point, record: Record) -> Round:
     evaluation = record.study.evaluation
     every, batch = policy_of(point.trial, record.study).renorm_every, evaluation.batch
     patches = -(-evaluation.horizon // record.target.patch) if record.target else 0
-    rooms = [patch - 1 for patch in (patches, every) if patch]
+    rooms = [count - 1 for count in (patches, every) if count]
     known = min(costs.lookahead, len(rates) or costs.lookahead)
     proposals = min(outcome.rule.lookahead, known, *rooms)
     if outcome.rule.adapt and patches:

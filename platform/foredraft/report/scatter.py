@@ -81,7 +81,9 @@ def ratio_figure(info: RatioInfo) -> go.Figure:
     figure.update_xaxes(title=AXES[info.metric])
     if info.log:
         figure.update_xaxes(
-            type="log", tickvals=[d * 10.0**k for k in range(-5, 5) for d in (1, 2, 5)]
+            type="log",
+            tickvals=[d * 10.0**k for k in range(-5, 5) for d in (1, 2, 5)],
+            exponentformat="none",  # not 500μ, which is no ratio
         )
     _name_axes(figure)
     return dress(figure, 500, _scales(info.dots, info.drafts))

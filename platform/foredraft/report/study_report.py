@@ -29,7 +29,7 @@ from foredraft.search import choice
 READING = {
     "front": (
         "Each dot is a trial: to the right the target accepts more of what the draft proposes, "
-        "upwards the forecast gets faster. Hollow dots cost more accuracy than the study allows. "
+        "upwards the forecast gets faster. Hollow dots are over the study's budget. "
         "No trial on the orange line can gain in one direction without losing in the other; "
         "diamonds are trials of the front, timed for real, and hollow where another measured one "
         "is better in everything. The bars at the right are the drafts "

@@ -17,7 +17,7 @@ import yaml
 
 from foredraft import report
 from foredraft.errors import ConfigError
-from foredraft.report import axes, curves, dots, page, study_report, summary, tables
+from foredraft.report import axes, curves, dots, look, page, study_report, summary, tables
 from foredraft.report.study_files import read_study_files
 from foredraft.search.record import TRIAL, Record
 from foredraft.search.references import Naive, Target
@@ -319,6 +319,12 @@ def test_losses_of_different_stages_never_share_a_panel() -> None:
     titles = [panel.title for panel in info.panels]
     assert titles == ["Target: from scratch", "Drafts: from scratch", "Drafts: distillation"]
     assert [curve.scale for curve in info.panels[1].curves] == list(SCALES)
+
+
+def test_what_has_no_scale_has_one_colour_whatever_stands_beside_it() -> None:
+    alone, mixed = look.paint([None, None]), look.paint([0.5, None])
+    assert set(alone["color"]) == {mixed["color"][1]}  # type: ignore[call-overload, index]
+    assert alone["coloraxis"] == mixed["coloraxis"]
 
 
 def test_drafts_without_a_scale_have_a_colour_each() -> None:

@@ -28,7 +28,7 @@ import torch
 from foredraft import bank, train
 from foredraft.search import front, judging, samplers
 from foredraft.search.driver import target_of
-from foredraft.search.nested import Asked, Cell, Nested, key_of
+from foredraft.search.nested import Asked, Nested, Prospect, key_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
@@ -65,8 +65,8 @@ class Inline(Nested):
         super().__init__(job, at_once=1)
         self.workshop = shop
 
-    def _prepare(self, cell: Cell) -> None:
-        cell.inner = self.workshop.inner(cell.settings)
+    def _prepare(self, prospect: Prospect) -> None:
+        prospect.inner = self.workshop.inner(prospect.settings)
 
 
 class Run(NamedTuple):
@@ -148,10 +148,10 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
             begun = [Asked(key_of(one.settings), one) for one in ended]
             wanted = nested.next(begun, left=trials - len(ended))
             began += sum(shop.took.values()) - before
-            for cell in nested.cells:
-                if cell.inner is not None:
-                    clock.ask_for(cell.path, "prepared")
-                    clock.ask_for(cell.path, "rules of")
+            for prospect in nested.prospects:
+                if prospect.inner is not None:
+                    clock.ask_for(prospect.path, "prepared")
+                    clock.ask_for(prospect.path, "rules of")
             if wanted is None:
                 if nested.exhausted:
                     break
@@ -196,8 +196,8 @@ def _at(run: Run, count: int) -> str:
 def _exhaustive(job: Job, shop: Here) -> tuple[float, int, float]:
     """The volume of what is decoded of every draft's own front, and how many those are."""
     began, ended = time.perf_counter(), []
-    for cell in Inline(job, shop).cells:
-        for settings in shop.inner(cell.settings).settings:
+    for prospect in Inline(job, shop).prospects:
+        for settings in shop.inner(prospect.settings).settings:
             ended.append(_decoded(shop, settings, len(ended), []))
     volume = front.hypervolumes(ended, budget=job.study.budget)[-1]
     return volume, len(ended), time.perf_counter() - began

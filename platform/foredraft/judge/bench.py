@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import runpy
 import statistics
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 from foredraft.errors import ConfigError
 from foredraft.judge import timing
 from foredraft.judge.evaluate import EvaluationWindows, cast
+from foredraft.judge.memory import peak_mib
 from foredraft.settings.config import Count, DraftKind, Evaluation, Positive, Settings
 from foredraft.settings.rules import Rule
 from speculation import (
@@ -412,48 +409,3 @@ def _size_in_words(row: Row) -> str:
 
 def _table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def peak_mib(run: Callable[[], object], device: torch.device) -> float:
-    """The most MiB of tensors that were alive at once during `run`, beyond what was there."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with _Meter() as meter:
-        run()
-    return meter.peak / 2**20
-
-
-class _Meter(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, for as long as these live."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held = self.peak = 0
-        self.known: WeakIdKeyDictionary = WeakIdKeyDictionary()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """What the operation gives, its new storages counted."""
-        given = {x.data_ptr() for x in tree_leaves((args, kwargs)) if _is_dense(x)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if not _is_dense(tensor) or tensor.data_ptr() in given:
-                continue
-            storage = tensor.untyped_storage()
-            if storage not in self.known and tensor._base is None:
-                self.known[storage] = None
-                self.held += storage.nbytes()
-                weakref.finalize(storage, self._release, storage.nbytes())
-                self.peak = max(self.peak, self.held)
-        return out
-
-    def _release(self, num_bytes: int) -> None:
-        self.held -= num_bytes
-
-
-def _is_dense(x: object) -> bool:
-    return isinstance(x, Tensor) and x.layout == torch.strided

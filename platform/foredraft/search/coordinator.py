@@ -10,10 +10,10 @@ from typing import Any
 
 from ray import tune
 
-from foredraft.search.machines import HEAD
+from foredraft.search.machines import HEAD, last_line
 from foredraft.search.record import TRIAL, settings_of
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Trial, last_line
+from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
 
 # Tune refuses a trial that asks for no resource at all.

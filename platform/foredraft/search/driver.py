@@ -43,7 +43,7 @@ from foredraft.search.progress import Bar, Board, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
-from foredraft.search.workshop import Job
+from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
@@ -119,13 +119,14 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         study = study.model_copy(update={"machine": settled(study.machine)})
         target = _obtain_target(study, target_training, storage, console)
         _check_drafts(study, target, storage)
-        alone = _alone(study, target)
+        job = Job(study, storage, target.path, target.config, once.start())
+        alone = _alone(job, target)
         console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
         optuna_study = open_record(study, directory)
         begun = _record(study, optuna_study, alone)
         # A report is to show the target beside the trials while they run.
         results.write_references(begun, directory)
-        _search(begun, optuna_study, storage, target, console, verbose=verbose)
+        _search(begun, optuna_study, job, console, verbose=verbose)
         ended = _record(study, optuna_study, alone)
         found = confirm.confirm(ended, storage=storage, target=target.path, console=console)
         results.write(found, directory, target=target)
@@ -133,11 +134,9 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
     return directory
 
 
-def _alone(study: Study, target: bank.Model) -> Target:
+def _alone(job: Job, target: bank.Model) -> Target:
     """The target by itself, on the windows of the study, under its reference policy."""
-    arguments = (study, study.referred_to, target.path)
-    work = submit(judging.open_baseline, *arguments, machine=study.machine)
-    accuracy: evaluate.Accuracy = ray.get(work).reference
+    study, accuracy = job.study, Workshop(job).baseline(job.study.referred_to).reference
     season = yardstick.season_of(study.evaluation, target.config)
     windows = evaluate.draw_windows(study.evaluation, target.config)
     unit_C = yardstick.unit_of(study.evaluation, season=season)
@@ -284,20 +283,13 @@ def _obtain_target(
 
 
 def _search(
-    begun: Record,
-    optuna_study: optuna.Study,
-    storage: Path,
-    target: bank.Model,
-    console: Console,
-    *,
-    verbose: bool,
+    begun: Record, optuna_study: optuna.Study, job: Job, console: Console, *, verbose: bool
 ) -> None:
     """Nothing; afterwards Optuna's study holds as many trials of its own as were asked for.
 
     Fewer where a nested search expects nothing of any other setting.
     """
-    study = begun.study
-    job = Job(study, storage, target.path, target.config, once.start())
+    study, storage = job.study, job.storage
     at_once = _at_once(study, console)
     nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
     searcher = OptunaSearcher(study, optuna_study, nested=nested)

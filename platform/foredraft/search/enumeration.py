@@ -1,6 +1,6 @@
 """Every rule of a draft in a moment: thousands of settings, and what each is expected to come to.
 
-    inner = enumerate_rules(study, {"scale": 0.7}, evaluation, reference, prepared)
+    inner = enumerate_rules(terms, {"scale": 0.7}, prepared)
 
 The rules of a study's space are spread over it evenly, then ever closer round those that are on the
 front of what is expected. Nothing is decoded. What is kept is that front; and what it would be for
@@ -45,6 +45,49 @@ SKETCHED = 32
 """Rules of the front that are asked what another draft would make of them."""
 
 
+class Terms(NamedTuple):
+    """In what terms a study sees what is expected of rules: its objectives, and its budget."""
+
+    study: Study
+    evaluation: Evaluation
+    """horizon, policy and batch"""
+    reference: Accuracy
+    """of the target alone, under the study's reference policy"""
+    patch: int
+    """time steps of a patch"""
+
+    def goals(
+        self, expected: Expected, rules: Sequence[Acceptance], costs: cost.PassCosts
+    ) -> Tensor:
+        """The study's objectives [Q, D], turned so that higher is better."""
+        values = {
+            "acceptance_rate": expected.acceptance_rate_Q,
+            "accept_length": expected.accept_length_Q,
+            "predicted_speedup": expected.speedups(
+                costs, rules, evaluation=self.evaluation, patch=self.patch
+            ),
+            "mse": expected.mse_Q,
+            "mae": expected.mae_Q.nan_to_num(torch.inf),
+            "deviation": expected.deviation_Q,
+            **self._ratios(expected),
+        }
+        objectives = self.study.objectives
+        signed = [values[n] if OBJECTIVES[n] == "max" else -values[n] for n in objectives]
+        return torch.stack(signed, 1)
+
+    def room(self, expected: Expected) -> Tensor:
+        """What each rule is expected to leave of each bound of the budget, float64 [Q, B]."""
+        ratios = self._ratios(expected)
+        return torch.stack([b - ratios[n] for n, b in self.study.budget.bounds.items()], 1)
+
+    def _ratios(self, expected: Expected) -> dict[str, Tensor]:
+        """What a budget may bound, by its name, each [Q]."""
+        return {
+            "mse_ratio": expected.mse_Q / self.reference.mse,
+            "deviation_ratio": expected.deviation_Q / self.reference.mse,
+        }
+
+
 class Sketch(NamedTuple):
     """Some rules all along the front, and what other drafts would make of them."""
 
@@ -52,11 +95,7 @@ class Sketch(NamedTuple):
     expected: list[Expected]
     """of each factor of `NEARER`"""
     costs: cost.PassCosts
-
-    study: Study
-    evaluation: Evaluation
-    reference: Accuracy
-    patch: int
+    terms: Terms
 
     def of_another(self, *, draft_cost: float, opens_alone: bool) -> Sketch:
         """The same with another draft.
@@ -76,11 +115,8 @@ class Sketch(NamedTuple):
             nearer: the factor of `NEARER` that the draft's distances have.
         """
         expected = self.expected[NEARER.index(nearer)]
-        speedup_Q = expected.speedups(
-            self.costs, self.rules, evaluation=self.evaluation, patch=self.patch
-        )
-        kept = _within(room_of(expected, self.study, self.reference))
-        return goals_of(expected, speedup_Q, self.study, self.reference)[kept]
+        kept = _within(self.terms.room(expected))
+        return self.terms.goals(expected, self.rules, self.costs)[kept]
 
 
 class Inner(NamedTuple):
@@ -97,24 +133,16 @@ class Inner(NamedTuple):
 
 
 def enumerate_rules(
-    study: Study,
-    fixed: Mapping[str, Any],
-    evaluation: Evaluation,
-    reference: Accuracy,
-    prepared: Mapping[bool, Prepared],
-    patch: int,
+    terms: Terms, fixed: Mapping[str, Any], prepared: Mapping[bool, Prepared]
 ) -> Inner:
     """The front of some 10,000 rules.
 
     Args:
-        study: its dimensions, objectives and budget.
+        terms: the study, and what it asks of a rule.
         fixed: the settings of the draft and of the policy.
-        evaluation: horizon, policy and batch.
-        reference: of the target alone, under the study's reference policy.
         prepared: the pair, by whether rules emit the draft's patches.
-        patch: time steps of a patch.
     """
-    space = _Space(study, fixed, evaluation, reference, prepared, patch)
+    study, space = terms.study, _Space(terms, fixed, prepared)
     generator = torch.Generator().manual_seed(study.seed)
     engine = torch.quasirandom.SobolEngine(space.width, scramble=True, seed=study.seed)
     parts = [space.looked_at(engine.draw(EVENLY, dtype=torch.float64))]
@@ -135,35 +163,6 @@ def enumerate_rules(
         rules=len(table.settings),
         sketch=space.sketch(best),
     )
-
-
-def goals_of(expected: Expected, speedup_Q: Tensor, study: Study, reference: Accuracy) -> Tensor:
-    """The study's objectives [Q, D] of what is expected, turned so that higher is better."""
-    values = {
-        "acceptance_rate": expected.acceptance_rate_Q,
-        "accept_length": expected.accept_length_Q,
-        "predicted_speedup": speedup_Q,
-        "mse": expected.mse_Q,
-        "mae": expected.mae_Q.nan_to_num(torch.inf),
-        "deviation": expected.deviation_Q,
-        **_ratios(expected, reference),
-    }
-    signed = [values[n] if OBJECTIVES[n] == "max" else -values[n] for n in study.objectives]
-    return torch.stack(signed, 1)
-
-
-def room_of(expected: Expected, study: Study, reference: Accuracy) -> Tensor:
-    """What each rule is expected to leave of each bound of the study's budget, float64 [Q, B]."""
-    ratios = _ratios(expected, reference)
-    return torch.stack([bound - ratios[n] for n, bound in study.budget.bounds.items()], 1)
-
-
-def _ratios(expected: Expected, reference: Accuracy) -> dict[str, Tensor]:
-    """What a budget may bound, by its name, each [Q]."""
-    return {
-        "mse_ratio": expected.mse_Q / reference.mse,
-        "deviation_ratio": expected.deviation_Q / reference.mse,
-    }
 
 
 def _within(room_QB: Tensor) -> Tensor:
@@ -216,17 +215,11 @@ class _Space:
     """The rules of a study's space that go with one draft under one policy."""
 
     def __init__(
-        self,
-        study: Study,
-        fixed: Mapping[str, Any],
-        evaluation: Evaluation,
-        reference: Accuracy,
-        prepared: Mapping[bool, Prepared],
-        patch: int,
+        self, terms: Terms, fixed: Mapping[str, Any], prepared: Mapping[bool, Prepared]
     ) -> None:
-        self.study, self.fixed, self.evaluation = study, fixed, evaluation
-        self.reference, self.prepared, self.patch = reference, prepared, patch
-        self.searched = [name for name in study.dimensions if name not in fixed]
+        self.terms, self.study = terms, terms.study
+        self.fixed, self.prepared = fixed, prepared
+        self.searched = [name for name in self.study.dimensions if name not in fixed]
         self.width = max(1, len(self.searched))
         self.costs = next(iter(prepared.values())).costs
         self.seen: set[str] = set()
@@ -247,11 +240,7 @@ class _Space:
             none_QB = torch.zeros(0, len(self.study.budget.bounds), dtype=torch.float64)
             return _Table([], point_QI[:0], none_QD, none_QB)
         expected = self._expected(rules)
-        speedup_Q = expected.speedups(
-            self.costs, rules, evaluation=self.evaluation, patch=self.patch
-        )
-        goals_QD = goals_of(expected, speedup_Q, self.study, self.reference)
-        room_QB = room_of(expected, self.study, self.reference)
+        goals_QD, room_QB = self.terms.goals(expected, rules, self.costs), self.terms.room(expected)
         return _Table(settings, point_QI[kept], goals_QD, room_QB)
 
     def sketch(self, front: _Table) -> Sketch:
@@ -259,8 +248,7 @@ class _Space:
         places = spread_along(front.goals_QD, SKETCHED).tolist()
         rules = [self.study.rule(front.settings[q]) for q in places]
         expected = [self._with_another(rules, nearer=factor) for factor in NEARER]
-        known = (self.study, self.evaluation, self.reference, self.patch)
-        return Sketch(rules, expected, self.costs, *known)
+        return Sketch(rules, expected, self.costs, self.terms)
 
     def _is_of_this_draft(self, settings: Mapping[str, Any]) -> bool:
         """Whether what was drawn beside them leaves the draft and the policy as they are."""
@@ -268,7 +256,7 @@ class _Space:
 
     def _with_another(self, rules: Sequence[Acceptance], *, nearer: float) -> Expected:
         """What would be expected, had all distances a factor: what follows from them has it too."""
-        expected, own = self._expected(rules, nearer=nearer), self.reference.mse
+        expected, own = self._expected(rules, nearer=nearer), self.terms.reference.mse
         return expected._replace(
             mse_Q=own + nearer * (expected.mse_Q - own), deviation_Q=nearer * expected.deviation_Q
         )
@@ -284,6 +272,6 @@ class _Space:
             if nearer != 1.0:
                 courses = courses._replace(distance_RKC=courses.distance_RKC * nearer)
             some = [rules[index] for index in indices]
-            parts.append(closed_form.expect(courses, some, steps=self.patch))
+            parts.append(closed_form.expect(courses, some, steps=self.terms.patch))
         back = torch.tensor([i for indices in groups.values() for i in indices]).argsort()
         return Expected(*(torch.cat(columns)[back] for columns in zip(*parts, strict=True)))

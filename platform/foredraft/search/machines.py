@@ -301,3 +301,8 @@ def threads(machine: Machine) -> Machine:
     """The machine as this task may use it: as many threads as it was given CPUs."""
     given = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
     return machine.model_copy(update={"cpus": machine.cpus or int(given) or None})
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an error: Ray's begin with the traceback of the worker."""
+    return str(error).strip().rsplit("\n", 1)[-1] or repr(error)

@@ -43,10 +43,10 @@ from foredraft import bank
 from foredraft.search import front, samplers
 from foredraft.search.enumeration import NEARER, OUTER, Inner, Sketch
 from foredraft.search.gain import front_of, gains, spread_along, volume
-from foredraft.search.machines import HEAD, OPTIONS
+from foredraft.search.machines import HEAD, OPTIONS, last_line
 from foredraft.search.progress import say
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Trial, last_line
+from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Evaluation, Training
 from foredraft.settings.dimensions import ChoiceDimension, FloatDimension
@@ -69,7 +69,7 @@ BOXES = 200_000
 
 
 @dataclass(eq=False)
-class Cell:
+class Prospect:
     """A draft under a context policy, and what is known of its rules."""
 
     settings: dict[str, Any]
@@ -108,7 +108,7 @@ class Nested:
     def __init__(self, job: Job, *, at_once: int) -> None:
         self.job, self.study, self.at_once = job, job.study, at_once
         self.workshop = Workshop(job)
-        self.cells = self._all_cells()
+        self.prospects = self._all_prospects()
         if self.study.outer != "gain":
             samplers.named(self.study.outer, self.study, seed=self.study.seed)  # may need a library
         self.expected: dict[str, Tensor] = {}
@@ -127,20 +127,25 @@ class Nested:
             left: trials that may still begin.
         """
         self._collect()
-        for cell in self.cells:
-            if cell.failures == TRIES:  # its trial meets the same error, and reports it
-                self.cells.remove(cell)
-                return cell.settings
+        for prospect in self.prospects:
+            if prospect.failures == TRIES:  # its trial meets the same error, and reports it
+                self.prospects.remove(prospect)
+                return prospect.settings
         decoded = [one.trial for one in asked if one.trial.state == "complete"]
         within = [trial for trial in decoded if trial.is_within(self.study.budget)]
         front_KD = self._front(asked, within)
-        best = self._best(front_KD, {one.key for one in asked}, Residuals.of(decoded))
         least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
-        waiting = [cell for cell in self.cells if cell.inner is None and cell.preparing is None]
+        tried, residuals = {one.key for one in asked}, Residuals.of(decoded)
+        best = self._best(front_KD, tried, residuals, least=least)
+        waiting = [
+            prospect
+            for prospect in self.prospects
+            if prospect.inner is None and prospect.preparing is None
+        ]
         hopes = [(hope, c) for hope, c in self._hopes(waiting, front_KD) if hope > least]
         dearest = sorted((hope for hope, _ in hopes), reverse=True)[:left]
         is_worth_it = best is not None and best.gain * left >= sum(dearest)
-        preparing = sum(cell.preparing is not None for cell in self.cells)
+        preparing = sum(prospect.preparing is not None for prospect in self.prospects)
         if hopes and preparing < self.at_once - is_worth_it:
             self._prepare(self._next_of(hopes))
             preparing += 1
@@ -156,7 +161,9 @@ class Nested:
     @property
     def is_waiting(self) -> bool:
         """Whether nothing that is being prepared is ready."""
-        preparing = [cell.preparing for cell in self.cells if cell.preparing is not None]
+        preparing = [
+            prospect.preparing for prospect in self.prospects if prospect.preparing is not None
+        ]
         return not preparing or not ray.wait(preparing, timeout=0)[0]
 
     @property
@@ -170,43 +177,45 @@ class Nested:
 
     def close(self) -> None:
         """Give up what is still being prepared."""
-        for cell in self.cells:
-            if cell.preparing is not None:
-                ray.cancel(cell.preparing)
+        for prospect in self.prospects:
+            if prospect.preparing is not None:
+                ray.cancel(prospect.preparing)
 
-    def _all_cells(self) -> list[Cell]:
+    def _all_prospects(self) -> list[Prospect]:
         """Every draft under every policy, each once."""
         study, architecture = self.study, self.job.architecture
         dimensions = study.dimensions
-        found: dict[tuple[str, str], Cell] = {}
+        found: dict[tuple[str, str], Prospect] = {}
         for settings in study.draft.drawn(architecture, dimensions, beside=POLICY_DIMENSIONS):
             training, evaluation = self.workshop.training(settings), study.judged_on(settings)
             path = self.workshop.place_of(training)
-            cell = Cell(settings, training, evaluation, path)
-            found.setdefault((path.name, repr(evaluation.policy)), cell)
+            prospect = Prospect(settings, training, evaluation, path)
+            found.setdefault((path.name, repr(evaluation.policy)), prospect)
         return list(found.values())
 
-    def _prepare(self, cell: Cell) -> None:
+    def _prepare(self, prospect: Prospect) -> None:
         options = {**OPTIONS, "num_cpus": 0, "resources": HEAD}
-        cell.preparing = ray.remote(_inner_of).options(**options).remote(self.job, cell.settings)
+        prospect.preparing = (
+            ray.remote(_inner_of).options(**options).remote(self.job, prospect.settings)
+        )
 
     def _collect(self) -> None:
         """Take what has been prepared since."""
-        for cell in self.cells:
-            if cell.preparing is None or not ray.wait([cell.preparing], timeout=0)[0]:
+        for prospect in self.prospects:
+            if prospect.preparing is None or not ray.wait([prospect.preparing], timeout=0)[0]:
                 continue
             try:
-                cell.inner = ray.get(cell.preparing)
+                prospect.inner = ray.get(prospect.preparing)
             except ray.exceptions.RayError as error:
-                cell.failures += 1
-                say(f"{_in_words(cell.settings)}: {last_line(error)}")
+                prospect.failures += 1
+                say(f"{_in_words(prospect.settings)}: {last_line(error)}")
             else:
-                rules, count = cell.inner.rules, len(cell.inner.settings)
+                rules, count = prospect.inner.rules, len(prospect.inner.settings)
                 say(
-                    f"{_in_words(cell.settings)}: {rules:,} rules in closed form, {count:,} of "
+                    f"{_in_words(prospect.settings)}: {rules:,} rules in closed form, {count:,} of "
                     "them on the front that is expected"
                 )
-            cell.preparing = None
+            prospect.preparing = None
 
     def _front(self, asked: Sequence[Asked], within: Sequence[Trial]) -> Tensor:
         """The goals [K, D] of what kept the budget, and what was expected of it, or still is.
@@ -228,8 +237,8 @@ class Nested:
 
     @functools.cached_property
     def _worst_D(self) -> Tensor:
-        """The goals from which volumes are counted: nothing gained, the budget used up."""
-        reference, budget = self._known[0].sketch.reference, self.study.budget
+        """The goals from which volumes are counted: no acceptance, no speed, the budget used up."""
+        reference, budget = self._known[0].sketch.terms.reference, self.study.budget
         worst = {
             "mse": budget.largest_mse_ratio * reference.mse,
             "mae": budget.largest_mse_ratio * reference.mae,
@@ -240,11 +249,10 @@ class Nested:
         return torch.tensor([-worst.get(name, 0.0) for name in self.study.objectives]).double()
 
     def _best(
-        self, front_KD: Tensor, tried: Collection[str], residuals: Residuals
+        self, front_KD: Tensor, tried: Collection[str], residuals: Residuals, *, least: float
     ) -> Candidate | None:
-        """The untried settings that are expected to add most, or None where none adds enough."""
+        """The untried settings that are expected to add most, or None where none adds `least`."""
         best: Candidate | None = None
-        least = LEAST_GAIN * volume(front_KD, self._worst_D) if self._known else 0.0
         for inner in self._known:
             gain_N = gains(inner.goals_ND, front_KD, self._worst_D)
             for room_N, name in zip(inner.room_NB.T, self.study.budget.bounds, strict=True):
@@ -259,39 +267,39 @@ class Nested:
 
     @property
     def _known(self) -> list[Inner]:
-        return [cell.inner for cell in self.cells if cell.inner is not None]
+        return [prospect.inner for prospect in self.prospects if prospect.inner is not None]
 
-    def _hopes(self, waiting: Sequence[Cell], front_KD: Tensor) -> list[tuple[float, Cell]]:
+    def _hopes(self, waiting: Sequence[Prospect], front_KD: Tensor) -> list[tuple[float, Prospect]]:
         """What the whole front of each is expected to add to all fronts that are known."""
-        known = [(cell, cell.inner) for cell in self.cells if cell.inner is not None]
+        known = [
+            (prospect, prospect.inner) for prospect in self.prospects if prospect.inner is not None
+        ]
         if not known:
-            return [(1.0, cell) for cell in waiting]
+            return [(1.0, prospect) for prospect in waiting]
         there_KD = torch.cat((front_KD, *(inner.sketch.goals() for _, inner in known)))
         there_KD = _thinned(there_KD[front_of(there_KD)])
         before = volume(there_KD, self._worst_D)
         told: dict[tuple[int, float, float, bool], float] = {}
         hopes = []
-        for cell in waiting:
-            apart = [self._distance(cell.settings, other.settings) for other, _ in known]
+        for prospect in waiting:
+            apart = [self._distance(prospect.settings, other.settings) for other, _ in known]
             unlike = min(apart)
             nearest, like = known[apart.index(unlike)]
-            cost, is_heads = (
-                self._cost_of(cell) / max(1, _parameters(nearest)),
-                self._is_heads(cell),
-            )
+            cost = self._cost_of(prospect) / max(1, _parameters(nearest))
+            is_heads = self._is_heads(prospect)
             key = (id(nearest), unlike, cost, is_heads)
             if key not in told:
                 sketch = like.sketch.of_another(draft_cost=cost, opens_alone=is_heads)
                 told[key] = self._hope(sketch, there_KD, unlike=unlike) - before
-            hopes.append((told[key], cell))
+            hopes.append((told[key], prospect))
         return hopes
 
-    def _is_heads(self, cell: Cell) -> bool:
-        return self.study.draft.kind_of(cell.settings) == "heads"
+    def _is_heads(self, prospect: Prospect) -> bool:
+        return self.study.draft.kind_of(prospect.settings) == "heads"
 
-    def _cost_of(self, cell: Cell) -> int:
+    def _cost_of(self, prospect: Prospect) -> int:
         """What a pass of a draft costs, as parameters: heads ask for none of their own."""
-        return 0 if self._is_heads(cell) else _parameters(cell)
+        return 0 if self._is_heads(prospect) else _parameters(prospect)
 
     def _hope(self, sketch: Sketch, there_KD: Tensor, *, unlike: float) -> float:
         """The volume with a draft that is like another, but for some factor of its distances."""
@@ -318,40 +326,42 @@ class Nested:
         low, high = dimension.ends
         return float(abs(one - other) / (high - low))
 
-    def _next_of(self, hopes: Sequence[tuple[float, Cell]]) -> Cell:
-        """The cell that is expected to add most a second, or what an outer sampler says."""
+    def _next_of(self, hopes: Sequence[tuple[float, Prospect]]) -> Prospect:
+        """The prospect that is expected to add most a second, or what an outer sampler says."""
         if self.study.outer != "gain" and self._known:
-            return self._drawn([cell for _, cell in hopes])
+            return self._drawn([prospect for _, prospect in hopes])
         return max(hopes, key=lambda one: one[0] / self._seconds(one[1]))[1]
 
-    def _drawn(self, waiting: Sequence[Cell]) -> Cell:
-        """The cell most like what a sampler of Optuna draws, told the volume of every known one."""
+    def _drawn(self, waiting: Sequence[Prospect]) -> Prospect:
+        """The one most like what a sampler of Optuna draws, told the volume of every known one."""
         seed = self.study.seed + len(self._known)  # the same one would draw the same again
         sampler = samplers.named(self.study.outer, self.study, seed=seed)
         outer = optuna.create_study(sampler=sampler, direction="maximize")
         dimensions = {n: d for n, d in self.study.dimensions.items() if n in OUTER}
-        for cell in self.cells:
-            if cell.inner is not None:
-                outer.enqueue_trial(cell.settings)
+        for prospect in self.prospects:
+            if prospect.inner is not None:
+                outer.enqueue_trial(prospect.settings)
                 trial = outer.ask()
                 samplers.draw(trial, dimensions)
-                sketch = cell.inner.sketch
+                sketch = prospect.inner.sketch
                 outer.tell(trial, volume(sketch.goals(), self._worst_D))
         wanted = samplers.draw(outer.ask(), dimensions)
-        return min(waiting, key=lambda cell: self._distance(cell.settings, wanted))
+        return min(waiting, key=lambda prospect: self._distance(prospect.settings, wanted))
 
-    def _seconds(self, cell: Cell) -> float:
-        """What it takes to have the rules of a cell: as the drafts that are there took."""
-        if bank.is_whole(cell.path):
+    def _seconds(self, prospect: Prospect) -> float:
+        """What it takes to have the rules of a prospect: as the drafts that are there took."""
+        if bank.is_whole(prospect.path):
             return PREPARING_S
-        trained = {c.path: c.training for c in self.cells if bank.is_whole(c.path)}
-        alike = [p for p, training in trained.items() if training.stages == cell.training.stages]
+        trained = {c.path: c.training for c in self.prospects if bank.is_whole(c.path)}
+        alike = [
+            p for p, training in trained.items() if training.stages == prospect.training.stages
+        ]
         rates = [
             model.metrics["seconds"] / model.config.num_parameters
             for model in map(bank.open_model, alike or trained)
         ]
         rate = statistics.median(rates) if rates else UNKNOWN_RATE
-        return PREPARING_S + rate * _parameters(cell)
+        return PREPARING_S + rate * _parameters(prospect)
 
 
 def key_of(settings: Mapping[str, Any]) -> str:
@@ -361,12 +371,12 @@ def key_of(settings: Mapping[str, Any]) -> str:
 
 
 def _inner_of(job: Job, settings: Mapping[str, Any]) -> Inner:
-    """All rules of a cell; a task that waits for others and computes nothing itself."""
+    """All rules of a prospect; a task that waits for others and computes nothing itself."""
     return Workshop(job).inner(settings)
 
 
-def _parameters(cell: Cell) -> int:
-    return cell.training.model.num_parameters
+def _parameters(prospect: Prospect) -> int:
+    return prospect.training.model.num_parameters
 
 
 def _chance(room_N: Tensor, residuals: Sequence[float]) -> Tensor:
@@ -384,5 +394,5 @@ def _thinned(points_KD: Tensor) -> Tensor:
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:
-    """A cell as one says it."""
+    """A prospect as one says it."""
     return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the draft"

@@ -305,11 +305,6 @@ class Trial(Part):
         }
 
 
-def last_line(error: Exception) -> str:
-    """The last line of an error: Ray's begin with the traceback of the worker."""
-    return str(error).strip().rsplit("\n", 1)[-1] or repr(error)
-
-
 def other_version(study: str) -> ConfigError:
     """The refusal of a study whose trials are stored in another form."""
     return ConfigError(

@@ -134,11 +134,11 @@ class Workshop:
             emits_draft: self.prepared(path, evaluation, emits_draft=emits_draft)
             for emits_draft in rulebook.emissions(study)
         }
+        reference, patch = self.baseline(evaluation).reference, self.job.architecture.patch
         inner: enumeration.Inner = self._once(
             f"rules of {path.name} {provenance.digest(evaluation)}",
             enumeration.enumerate_rules,
-            *(study, settings, evaluation, self.baseline(evaluation).reference, prepared),
-            self.job.architecture.patch,
+            *(enumeration.Terms(study, evaluation, reference, patch), settings, prepared),
         )
         return inner
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from foredraft.cli import main
-from foredraft.judge.bench import BenchPlan, Subject, bench, card, peak_mib
+from foredraft.judge.bench import BenchPlan, Subject, bench, card
+from foredraft.judge.memory import peak_mib
 from speculation import ContextPolicy
 from speculation.heads import Heads, HeadsConfig
 from timer_xl import TimerXL, TimerXLConfig

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foredraft.judge import closed_form, courses, evaluate
 from foredraft.search import enumeration, rulebook
-from foredraft.search.enumeration import Inner, enumerate_rules
+from foredraft.search.enumeration import Inner, Terms, enumerate_rules
 from foredraft.search.judging import Prepared
 from foredraft.settings.study import Study
 from speculation.cost import PassCosts
@@ -100,9 +100,8 @@ class Tiny:
         }
 
     def inner(self, **settings: Any) -> Inner:
-        return enumerate_rules(
-            self.study, settings, self.evaluation, self.reference, self.prepared, 8
-        )
+        terms = Terms(self.study, self.evaluation, self.reference, 8)
+        return enumerate_rules(terms, settings, self.prepared)
 
 
 @pytest.fixture(scope="module")

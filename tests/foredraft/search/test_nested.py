@@ -16,8 +16,8 @@ import torch
 from foredraft.errors import ConfigError
 from foredraft.judge.closed_form import Expected
 from foredraft.judge.evaluate import Accuracy
-from foredraft.search.enumeration import NEARER, Inner, Sketch
-from foredraft.search.nested import TRIES, Asked, Cell, Nested, key_of
+from foredraft.search.enumeration import NEARER, Inner, Sketch, Terms
+from foredraft.search.nested import TRIES, Asked, Nested, Prospect, key_of
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job
 from foredraft.settings.config import validated
@@ -51,7 +51,7 @@ class Told(Nested):
 
     def __init__(self, what: Study, storage: Path, *, at_once: int = 1) -> None:
         super().__init__(Job(what, storage, storage / "target", TARGET, None), at_once=at_once)
-        self.asked: list[Cell] = []
+        self.asked: list[Prospect] = []
         self.chosen: list[dict[str, Any]] = []
 
     def ask(self, *ended: Trial, left: int) -> dict[str, Any] | None:
@@ -66,18 +66,18 @@ class Told(Nested):
             self.chosen.append(found)
         return found
 
-    def _prepare(self, cell: Cell) -> None:
-        self.asked.append(cell)
-        cell.preparing = "somebody is at it"
+    def _prepare(self, prospect: Prospect) -> None:
+        self.asked.append(prospect)
+        prospect.preparing = "somebody is at it"
 
     def _collect(self) -> None:
         pass
 
     def tell(
-        self, cell: Cell, *goals: tuple[float, ...], ratio: float = 0.9, hope: float = 0.0
+        self, prospect: Prospect, *goals: tuple[float, ...], ratio: float = 0.9, hope: float = 0.0
     ) -> None:
         """What a draft's rules come to, and by how much a nearer one would be accepted more."""
-        settings = [{**cell.settings, "sigma": 0.5 + n} for n in range(len(goals))]
+        settings = [{**prospect.settings, "sigma": 0.5 + n} for n in range(len(goals))]
         rules = [self.study.rule(one) for one in settings or [{"sigma": 0.5}]]
         rows = torch.tensor(goals or [POOR], dtype=torch.float64)
         rate_N, mse_N = rows[:, 0], -rows[:, 2]
@@ -85,12 +85,12 @@ class Told(Nested):
             Expected(rate_N + hope * (factor < 1), rate_N, rate_N[:, None], mse_N, mse_N, mse_N)
             for factor in NEARER
         ]
-        known = (self.study, self.study.evaluation, Accuracy(0.5, 0.5), 12)
-        sketch = Sketch(rules, expected, COSTS, *known)
+        terms = Terms(self.study, self.study.evaluation, Accuracy(0.5, 0.5), 12)
+        sketch = Sketch(rules, expected, COSTS, terms)
         points = torch.tensor(goals, dtype=torch.float64).reshape(-1, 3)
         room = torch.full((len(goals), 1), 1.01 - ratio)
-        cell.inner = Inner(settings, points, room, 10_000, sketch)
-        cell.preparing = None
+        prospect.inner = Inner(settings, points, room, 10_000, sketch)
+        prospect.preparing = None
 
 
 @pytest.fixture
@@ -99,15 +99,15 @@ def search(tmp_path: Path) -> Told:
 
 
 def all_told(search: Told, **goals: Any) -> None:
-    for cell in search.cells:
-        search.tell(cell, *goals.get(f"at_{cell.settings['scale']}".replace(".", "_"), []))
+    for prospect in search.prospects:
+        search.tell(prospect, *goals.get(f"at_{prospect.settings['scale']}".replace(".", "_"), []))
 
 
 def test_before_any_draft_is_known_the_cheapest_is_made_and_nothing_is_tried(search: Told) -> None:
-    assert [cell.settings["scale"] for cell in search.cells] == [0.25, 0.5, 0.75, 1.0]
+    assert [prospect.settings["scale"] for prospect in search.prospects] == [0.25, 0.5, 0.75, 1.0]
     assert search.ask(left=20) is None
     assert search.ask(left=20) is None
-    assert [cell.settings for cell in search.asked] == [{"scale": 0.25}]
+    assert [prospect.settings for prospect in search.asked] == [{"scale": 0.25}]
 
 
 def test_what_adds_most_is_tried_first_and_what_adds_nothing_never(
@@ -154,7 +154,7 @@ def test_a_draft_is_made_where_it_is_expected_to_add_more_than_the_trials_left_w
     search: Told, hope: float, left: int, made: bool
 ) -> None:
     little = (GOOD[0] + 1e-3, GOOD[1], GOOD[2])
-    search.tell(search.cells[0], GOOD, little, hope=hope)
+    search.tell(search.prospects[0], GOOD, little, hope=hope)
     search.chosen.append({"scale": 0.25, "sigma": 0.5})
     search.expected[key_of(search.chosen[0])] = torch.tensor(GOOD).double()
     chosen = search.ask(left=left)
@@ -165,15 +165,15 @@ def test_a_draft_is_made_where_it_is_expected_to_add_more_than_the_trials_left_w
 
 def test_where_there_is_room_drafts_are_made_while_settings_are_tried(tmp_path: Path) -> None:
     search = Told(study(), tmp_path, at_once=3)
-    search.tell(search.cells[0], GOOD)
+    search.tell(search.prospects[0], GOOD)
     assert search.ask(left=200) == {"scale": 0.25, "sigma": 0.5}
     assert len(search.asked) == 1
 
 
 def test_a_draft_that_could_not_be_made_is_a_trial_that_says_why(search: Told) -> None:
-    search.cells[1].failures = TRIES
+    search.prospects[1].failures = TRIES
     assert search.ask(left=20) == {"scale": 0.5}
-    assert {"scale": 0.5} not in [cell.settings for cell in search.cells]
+    assert {"scale": 0.5} not in [prospect.settings for prospect in search.prospects]
 
 
 def test_where_nothing_keeps_the_budget_all_is_drawn_as_the_sampler_likes(search: Told) -> None:
@@ -187,8 +187,8 @@ def test_what_is_likely_over_the_budget_is_worth_less(
 ) -> None:
     better = (GOOD[0] + 0.01, GOOD[1] + 0.01, GOOD[2])
     all_told(search)
-    search.tell(search.cells[0], better, ratio=1.01)
-    search.tell(search.cells[1], GOOD, ratio=0.9)
+    search.tell(search.prospects[0], better, ratio=1.01)
+    search.tell(search.prospects[1], GOOD, ratio=0.9)
     assert search.ask(left=20) == {"scale": 0.25, "sigma": 0.5}
     search.chosen[:] = [{"scale": 1.0, "sigma": 8.0}, {"scale": 1.0, "sigma": 9.0}]
     search.expected.clear()
@@ -203,7 +203,7 @@ def test_what_is_likely_over_the_budget_is_worth_less(
 @pytest.mark.parametrize("outer", ["tpe", "nsgaii", "random"])
 def test_a_sampler_of_optuna_may_pick_the_drafts(tmp_path: Path, outer: str) -> None:
     search = Told(study(outer=outer), tmp_path)
-    search.tell(search.cells[0])
+    search.tell(search.prospects[0])
     assert search.ask(left=20) is None
     assert search.asked[0].settings["scale"] in (0.5, 0.75, 1.0)
 

@@ -177,9 +177,9 @@ def _decoded(shop: Here, settings: dict[str, Any], number: int, ended: list[Tria
 
 
 def _tell(record: optuna.Study, asked: optuna.Trial, trial: Trial, study: Study) -> None:
-    metrics = trial.outcome.metrics
-    asked.set_constraint("mse_ratio", metrics.mse_ratio - study.budget)
-    record.tell(asked, [getattr(metrics, name) for name in study.objectives])
+    for name, left in study.budget.room(trial.outcome.ratios).items():
+        asked.set_constraint(name, -left)
+    record.tell(asked, [trial.outcome.objective(name) for name in study.objectives])
 
 
 def _signs(study: Study) -> Iterator[int]:

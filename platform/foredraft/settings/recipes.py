@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foredraft.settings.config import Stage, StageName, Training, named
+from timer import TimerConfig
 from timer_xl import TimerXLConfig
 
 
@@ -40,13 +41,17 @@ def etth1() -> Training:
 
 
 def etth1_deep() -> Training:
-    """A deep ETTh1 target: four layers, where a draft has depth to save."""
+    """A deep ETTh1 target: four layers, where a draft has depth to save.
+
+    In fp32, for the same reason as `demo`.
+    """
     return Training(
         model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
         stages=(
             electricity("pretrain", epochs=2, windows=6400, lr=5e-4),
             Stage(name="finetune", data="ETTh1", epochs=1, lr=1e-4, dropout=0.3),
         ),
+        dtype="fp32",
     )
 
 
@@ -55,6 +60,31 @@ def eia930_deep() -> Training:
     return Training(
         model=TimerXLConfig(d_model=256, n_heads=8, d_ff=1024, n_layers=4),
         stages=(electricity("scratch", epochs=4, windows=6400, lr=5e-4),),
+    )
+
+
+def zeroshot() -> Training:
+    """A univariate target of Timer's architecture that never saw what it will forecast.
+
+    Pretrained on hourly electricity demand and on generated load: what a public checkpoint is to
+    its users, in minutes. In fp32, for the same reason as `demo`.
+    """
+    return Training(
+        model=TimerConfig(context=672, d_model=256, d_ff=1024, n_layers=4),
+        stages=(
+            Stage(
+                name="scratch",
+                data={"eia930": 3, "synthetic-load": 1},
+                judge="eia930",
+                epochs=4,
+                windows_per_epoch=12800,
+                batch=64,
+                lr=1e-3,
+                variates=1,
+                validation_windows=512,
+            ),
+        ),
+        dtype="fp32",
     )
 
 
@@ -86,6 +116,7 @@ RECIPES: dict[str, Callable[[], Training]] = {
     "etth1": etth1,
     "etth1-deep": etth1_deep,
     "eia930-deep": eia930_deep,
+    "zeroshot": zeroshot,
 }
 """Complete trainings of targets, by name."""
 

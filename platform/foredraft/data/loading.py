@@ -78,7 +78,7 @@ def load(
         store.keep(table, folder=folder)
         del table
     table = store.kept(folder)
-    published = matching(table, entry=entry, path=path)
+    published = matching(table, entry=entry, path=path, reading=reading)
     way = f"-{missing}" if table.filled or missing == "skip" else ""
     return _dataset(
         table,
@@ -98,22 +98,25 @@ def goes_by_rows(path: Path, entry: Published | None) -> bool:
 
 def _parse(path: Path, *, missing: Missing, reading: Reading, entry: Published | None) -> Table:
     table = read(path, reading=reading)
-    found = matching(table, entry=entry, path=path)
+    found = matching(table, entry=entry, path=path, reading=reading)
     by_rows = found is not None and found.disordered
     return holes.settled(table, missing=missing, reading=reading, label=str(path), by_rows=by_rows)
 
 
-def matching(table: Table, *, entry: Published | None, path: Path) -> Published | None:
+def matching(
+    table: Table, *, entry: Published | None, path: Path, reading: Reading
+) -> Published | None:
     """What is published about the table; raises if it was asked for by name and differs.
 
     A path to a benchmark's own file counts as published, so that its split, and with it every
-    figure, does not hang on how the file was named.
+    figure, does not hang on how the file was named; and so do some of its columns.
     """
     by_name = entry is not None
     entry = entry or next((e for e in DATASETS.values() if e.file == path.name), None)
-    if entry and table.values_TC.shape != (entry.rows, entry.variates):
+    rows, variates = table.values_TC.shape
+    chosen = reading.columns is not None or bool(reading.ignore)
+    if entry and not (rows == entry.rows and (chosen or variates == entry.variates)):
         if by_name:
-            rows, variates = table.values_TC.shape
             raise DataError(
                 f"{path} has {rows} rows of {variates} variates, published are {entry.rows} of "
                 f"{entry.variates}; replace it, or give its path to use it as it is"

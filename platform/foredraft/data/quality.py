@@ -47,7 +47,7 @@ def check(
     content = verified(path, entry=entry)
     frame, found = formats.read(path, reading=reading)
     table = of_frame(frame, found=found, reading=reading, label=str(path))
-    published = matching(table, entry=entry, path=path)
+    published = matching(table, entry=entry, path=path, reading=reading)
     by_rows = goes_by_rows(path, entry)
     rows, absent = len(table.values_TC), []
     missing_C = np.isnan(table.values_TC).sum(axis=0)

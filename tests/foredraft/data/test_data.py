@@ -619,6 +619,16 @@ def test_a_path_to_a_benchmark_file_is_split_as_the_benchmark(no_data, monkeypat
     }
 
 
+def test_some_columns_of_a_benchmark_are_split_as_the_benchmark(no_data, monkeypatch):
+    source = publish(monkeypatch, "ETTh2", frame(17420, 7), folder=no_data)
+    whole = load("ETTh2")
+    one = data.Reading(columns=whole.variates[2:3])
+    for some in (load("ETTh2", reading=one), load(source, reading=one)):
+        assert some.splits == whole.splits
+        np.testing.assert_array_equal(some.values_TC, whole.values_TC[:, 2:3])
+    assert check("ETTh2", reading=one)["variates"] == 1
+
+
 def test_weather_may_repeat_a_time_because_the_published_file_does(no_data, monkeypatch):
     table = frame(52696, 21)
     table.loc[100, "date"] = table.loc[99, "date"]

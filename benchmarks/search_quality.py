@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 import optuna
 import torch
 
-from foredraft import bank, train
+from foredraft import bank, provenance, train
 from foredraft.search import front, judging, samplers
 from foredraft.search.driver import target_of
 from foredraft.search.nested import Asked, Nested, Prospect, key_of
 from foredraft.search.stopping import Residuals
-from foredraft.search.trial import Trial
+from foredraft.search.trial import Metrics, Trial
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.study import Study, read_study
@@ -56,6 +56,14 @@ class Here(Workshop):
             self.made[key] = work(*arguments)
             self.took[key] = time.perf_counter() - began
         return self.made[key]
+
+    def expected(self, trial: Trial) -> Metrics:
+        """What the closed form told of a trial that was decoded."""
+        study, settings = self.job.study, trial.settings
+        path, evaluation = self.place_of(self.training(settings)), study.judged_on(settings)
+        parts = provenance.digest([evaluation, study.rule(settings)])
+        told: Metrics = self.made[f"judged {path.name} {parts}"].prediction
+        return told
 
 
 class Inline(Nested):
@@ -108,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     judging.threads = lambda machine: machine
-    job = _job(read_study(arguments.study), arguments.storage.resolve())
+    job = job_of(read_study(arguments.study), arguments.storage.resolve())
     shop, found = Here(job), {}
     for sampler in arguments.samplers.split(","):
         for seed in range(arguments.seeds):
@@ -121,7 +129,8 @@ def main() -> None:
         arguments.out.write_text(json.dumps({**found, "exhaustive": volume}))
 
 
-def _job(study: Study, storage: Path) -> Job:
+def job_of(study: Study, storage: Path) -> Job:
+    """What a workshop of that study works on, in this process and with no trial stopped."""
     machine = Machine(device="cpu", cpus=train.use_threads(study.machine.cpus))
     study = study.model_copy(update={"machine": machine, "stop_early": False})
     target = target_of(study, storage)
@@ -161,7 +170,7 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
         asked = record.ask()
         drawn = samplers.draw(asked, study.dimensions)
         clock.own_s += time.perf_counter() - began
-        trial = _decoded(shop, drawn, len(ended), ended)
+        trial = decoded(shop, drawn, len(ended), ended)
         path = shop.place_of(shop.training(drawn))
         clock.ask_for(path, "prepared")
         clock.own_s += trial.outcome.judging_s
@@ -171,7 +180,8 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
     return Run(front.hypervolumes(ended, budget=study.budget), seconds)
 
 
-def _decoded(shop: Here, settings: dict[str, Any], number: int, ended: list[Trial]) -> Trial:
+def decoded(shop: Here, settings: dict[str, Any], number: int, ended: list[Trial]) -> Trial:
+    """The trial of these settings, as a study that ended those before has it."""
     outcome = shop.outcome(settings, [], Residuals.of(ended))
     return Trial(number=number, settings=settings, outcome=outcome)
 
@@ -198,7 +208,7 @@ def _exhaustive(job: Job, shop: Here) -> tuple[float, int, float]:
     began, ended = time.perf_counter(), []
     for prospect in Inline(job, shop).prospects:
         for settings in shop.inner(prospect.settings).settings:
-            ended.append(_decoded(shop, settings, len(ended), []))
+            ended.append(decoded(shop, settings, len(ended), []))
     volume = front.hypervolumes(ended, budget=job.study.budget)[-1]
     return volume, len(ended), time.perf_counter() - began
 

@@ -8,8 +8,9 @@ drafts have to be in the bank; a search is charged the seconds of training that 
 tell when it first asks for a draft, of preparing it and of decoding as they are measured here, and
 its own. Once only, and by one calibration, each draft is prepared and each setting decoded.
 
-The exhaustive front: all rules of every draft in closed form, and every one decoded that is on the
-front of its draft. A study's own noise is in it, as it is in the searches.
+The exhaustive front: all rules of every draft in closed form, and 200 decoded that lie evenly along
+the front of all within the budget, beside all that any search decoded. A study's own noise is in
+it, as it is in the searches.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import optuna
 import torch
 
 from foredraft import bank, provenance, train
-from foredraft.search import front, judging, samplers
+from foredraft.search import front, gain, judging, samplers
 from foredraft.search.driver import target_of
 from foredraft.search.nested import Asked, Nested, Prospect, key_of
 from foredraft.search.stopping import Residuals
@@ -34,6 +35,9 @@ from foredraft.search.trial import Metrics, Trial
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.study import Study, read_study
+
+ALONG = 200
+"""Rules decoded along the exhaustive front."""
 
 
 class Here(Workshop):
@@ -43,6 +47,7 @@ class Here(Workshop):
         super().__init__(job)
         self.made: dict[str, Any] = {}
         self.took: defaultdict[str, float] = defaultdict(float)
+        self.trials: list[Trial] = []
 
     def _baseline(self, evaluation: Evaluation) -> tuple[Any, judging.Baseline]:
         key = f"baseline {evaluation.policy}"
@@ -183,7 +188,8 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
 def decoded(shop: Here, settings: dict[str, Any], number: int, ended: list[Trial]) -> Trial:
     """The trial of these settings, as a study that ended those before has it."""
     outcome = shop.outcome(settings, [], Residuals.of(ended))
-    return Trial(number=number, settings=settings, outcome=outcome)
+    shop.trials.append(Trial(number=number, settings=settings, outcome=outcome))
+    return shop.trials[-1]
 
 
 def _tell(record: optuna.Study, asked: optuna.Trial, trial: Trial, study: Study) -> None:
@@ -204,13 +210,17 @@ def _at(run: Run, count: int) -> str:
 
 
 def _exhaustive(job: Job, shop: Here) -> tuple[float, int, float]:
-    """The volume of what is decoded of every draft's own front, and how many those are."""
-    began, ended = time.perf_counter(), []
-    for prospect in Inline(job, shop).prospects:
-        for settings in shop.inner(prospect.settings).settings:
-            ended.append(decoded(shop, settings, len(ended), []))
-    volume = front.hypervolumes(ended, budget=job.study.budget)[-1]
-    return volume, len(ended), time.perf_counter() - began
+    """The volume of all that was decoded and of what is along the front, how many, and seconds."""
+    began = time.perf_counter()
+    inners = [shop.inner(prospect.settings) for prospect in Inline(job, shop).prospects]
+    settings = [one for inner in inners for one in inner.settings]
+    goals_ND = torch.cat([inner.goals_ND for inner in inners])
+    within_N = (torch.cat([inner.room_NB for inner in inners]) >= 0).all(1).nonzero()[:, 0]
+    front_N = within_N[gain.front_of(goals_ND[within_N])]
+    for index in front_N[gain.spread_along(goals_ND[front_N], ALONG)].tolist():
+        decoded(shop, settings[index], len(shop.trials), [])
+    volume = front.hypervolumes(shop.trials, budget=job.study.budget)[-1]
+    return volume, len(shop.trials), time.perf_counter() - began
 
 
 if __name__ == "__main__":

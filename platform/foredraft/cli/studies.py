@@ -140,11 +140,11 @@ class Report(Common):
         """Where the report is."""
         from foredraft import report
 
-        directory = _directory_of(self.study, storage=self.storage)
+        directory = directory_of(self.study, storage=self.storage)
         return {"report": str(report.write_report(directory))}
 
 
-def _directory_of(study: str, *, storage: Path) -> Path:
+def directory_of(study: str, *, storage: Path) -> Path:
     """The directory of a study that is given by its name, or as a directory.
 
     Raises:
@@ -189,7 +189,7 @@ class Reprice(Common):
                 "--costs tells of another device, and --write-costs, --device and --threads of "
                 "this one: leave out the one or the others"
             )
-        directory = _directory_of(self.study, storage=self.storage).resolve()
+        directory = directory_of(self.study, storage=self.storage).resolve()
         path, storage = directory / "study.yaml", directory.parents[1]
         tree = read_mapping(path, what="a study")
         study = validated(Study, tree, source=str(path))

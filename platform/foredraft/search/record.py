@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from foredraft.search import choice
 from foredraft.search import front as pareto
 from foredraft.search.references import References, Target
 from foredraft.search.trial import Cell, Outcome, Scalar, Trial, other_version
+from foredraft.settings.budgets import Budget
 from foredraft.settings.dimensions import FloatDimension
 from foredraft.settings.study import Study
 
@@ -37,7 +38,7 @@ OLD_ROW = "row"
 DATABASE_FILE = "study.db"
 TRIALS_FILE = "trials.json"
 REFERENCES_FILE = "references.json"
-CONNECT_S = 5
+CONNECT_S = 2
 """Seconds within which a database must answer."""
 KNEE = "confirmed point of the front nearest to the best of every objective"
 
@@ -119,6 +120,10 @@ class Record:
             )
             for trial, volume in zip(ended, volumes, strict=True)
         )
+
+    def under(self, budget: Budget) -> Record:
+        """The same trials, as if the study had another budget."""
+        return replace(self, study=self.study.model_copy(update={"budget": budget}))
 
     @property
     def complete(self) -> list[Point]:

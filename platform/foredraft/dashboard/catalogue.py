@@ -16,8 +16,9 @@ from typing import NamedTuple
 from foredraft.errors import ConfigError
 from foredraft.report.study_files import StudyFiles, files_of
 from foredraft.search.record import Record
-from foredraft.search.watch import SETTINGS_FILE, Watch
+from foredraft.search.watch import SETTINGS_FILE, Count, Watch
 from foredraft.settings.budgets import Budget
+from foredraft.settings.study import Study
 
 KEPT = 24
 """Records under other budgets that are kept, each with its front."""
@@ -50,6 +51,22 @@ class Shelf:
     def mark(self) -> str:
         """Changes with what there is to read; asking costs next to nothing."""
         return self._watch.mark
+
+    def count(self) -> Count:
+        """How far the study has come, without reading a trial.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        return self._watch.count()
+
+    def study(self) -> Study:
+        """What it searches.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        return self._watch.study()
 
     def look(self) -> Look:
         """What there is now; of a study that has become unreadable, what was read before."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dash import dcc, html
 
 from foredraft.dashboard import parts
 from foredraft.dashboard.catalogue import Look, Shelf, age_in_words
+from foredraft.dashboard.patches import UIREVISION
 from foredraft.dashboard.view import View, address
+from foredraft.documents import read_json
+from foredraft.errors import ConfigError
 from foredraft.report import tables
 from foredraft.report.close_up import (
     READING,
@@ -20,11 +25,19 @@ from foredraft.report.close_up import (
     settings_table,
     trial_figure,
 )
+from foredraft.report.sections import (
+    Section,
+    cost_sections,
+    training_sections,
+    why_sections,
+)
+from foredraft.report.study_files import StudyFiles
 from foredraft.report.study_report import about_text, tiles
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import Table, plural
+from foredraft.search import choice
 from foredraft.search.record import Record
-from foredraft.search.trial import Trial
+from foredraft.search.trial import Measured, Trial
 
 TABS = {"front": "Front", "why": "Why", "training": "Training", "cost": "Cost and machines"}
 AXES = {
@@ -33,6 +46,14 @@ AXES = {
     "deviation_ratio": "fidelity (deviation ratio)",
 }
 BOUNDS = {"mse_ratio": "Accuracy: mse ratio", "deviation_ratio": "Fidelity: deviation ratio"}
+
+
+SECTIONS = {"why": why_sections, "training": training_sections, "cost": cost_sections}
+EMPTY = {
+    "why": "Too few trials are complete yet to tell why any of them pays.",
+    "training": "Nothing has been trained to its end yet.",
+    "cost": "No trial has been reported yet.",
+}
 
 
 class Shown(NamedTuple):
@@ -119,52 +140,54 @@ def studies(shelves: Sequence[Shelf], *, storage: str) -> list[Any]:
                 className="about",
             ),
         ]
-    looks = [shelf.look() for shelf in shelves]
-    rows = tuple(_study_row(look) for look in looks)
-    links: dict[str, Any] = {
-        look.label: dcc.Link(look.label, href=address([look.label])) for look in looks
-    }
+    labels = [shelf.label for shelf in shelves]
+    links: dict[str, Any] = {label: dcc.Link(label, href=address([label])) for label in labels}
     columns = ("study", "trials", "what it found", "last report")
-    together: list[Any] = []
-    if len(looks) > 1:
-        every = address([look.label for look in looks])
-        together = [html.P(dcc.Link("show the fronts of all of them in one figure", href=every))]
+    rows = tuple(_study_row(shelf) for shelf in shelves)
     shown = parts.table(Table(columns, rows, frozenset({"trials"})), links=links)
+    together: list[Any] = []
+    if len(labels) > 1:
+        every = dcc.Link("show the fronts of all of them in one figure", href=address(labels))
+        together = [html.P(every)]
     return [*head, html.P(f"in {storage}", className="about"), html.Section(shown), *together]
 
 
-def _study_row(look: Look) -> tuple[str, ...]:
-    record = look.record
-    if record is None:
-        return look.label, "–", look.trouble, "–"
-    ended = len(record.standings)
-    return (
-        look.label,
-        f"{ended} of {record.study.trials}",
-        look.trouble or _finding(record),
-        last_report(record),
-    )
+def _study_row(shelf: Shelf) -> tuple[str, ...]:
+    """A study without its trials, as there may be many studies."""
+    try:
+        study, count = shelf.study(), shelf.count()
+        found = _finding(shelf.directory / "best.json")
+    except ConfigError as error:
+        return shelf.label, "–", str(error), "–"
+    return shelf.label, f"{count.ended} of {study.trials}", found, _ago(count.last)
 
 
-def _finding(record: Record) -> str:
-    if not record.complete:
-        return state_sentence(record)
-    choice = record.choice
-    if choice is None:
-        return f"target alone: {record.why_alone}"
-    told = choice.outcome.told
-    speed = told.in_words(unit="×") if told else f"{choice.outcome.speedup:.2f}× (predicted)"
-    return f"trial {choice.trial.number}, {speed}"
+def _finding(path: Path) -> str:
+    if not path.is_file():
+        return "no choice yet"
+    best = read_json(path, remedy="search --resume writes it anew")
+    if best.get("choice") == choice.TARGET_ALONE:
+        return f"target alone: {best.get('why')}"
+    metrics = best["metrics"]
+    if metrics.get("speedup") is None:
+        speed = f"{metrics['predicted_speedup']:.2f}× (predicted)"
+    else:
+        told = {name: metrics.get(name) for name in Measured.model_fields}
+        speed = Measured.model_validate(told).in_words(unit="×")
+    return f"trial {best['number']}, {speed}"
 
 
 def last_report(record: Record) -> str:
     """How long ago a trial was reported, or an en dash where nothing tells."""
-    ended = [one.ended for one in record.times.values() if one.ended]
-    if not ended:
+    return _ago(max((one.ended for one in record.times.values() if one.ended), default=None))
+
+
+def _ago(then: datetime | None) -> str:
+    if then is None:
         return "–"
     # Optuna writes the clock of the driver's machine, without its zone.
-    seconds = (datetime.now(UTC).astimezone().replace(tzinfo=None) - max(ended)).total_seconds()
-    return f"{age_in_words(int(seconds))} ago"
+    now = datetime.now(UTC).astimezone().replace(tzinfo=None)
+    return f"{age_in_words(int((now - then).total_seconds()))} ago"
 
 
 def state_sentence(record: Record) -> str:
@@ -356,3 +379,60 @@ def _range(name: str, values: Sequence[float]) -> tuple[float, float]:
         return max(1e-5, min(positive, default=1e-3) / 2), 1.02 * max(positive, default=1.0)
     low, high = min(values, default=1.0), max(values, default=1.0)
     return low - 0.001, high + 0.001
+
+
+def sections(shown: Sequence[Shown], tab: str) -> list[Any]:
+    """The figures of a tab, for each study; a sentence where there are none yet."""
+    found: list[Any] = []
+    for one in shown:
+        if one.record is None:
+            continue
+        drawn = list(SECTIONS[tab](one.shelf.files(one.record)))
+        if len(shown) > 1 and drawn:
+            found.append(html.H2(one.look.label, className="study"))
+        found += [_section(one.look.label, section) for section in drawn]
+        if tab == "cost":
+            found.append(_machines(one.record, one.shelf.files(one.record)))
+    return found or [html.P(EMPTY[tab], className="hint")]
+
+
+def _section(label: str, section: Section) -> html.Section:
+    figure = section.figure.update_layout(uirevision=UIREVISION)
+    style = {"minWidth": f"{section.min_width}px"} if section.min_width else {}
+    plot = parts.graph(
+        f"{section.name} of {label}", reading=section.reading, figure=figure, style=style
+    )
+    lead = [html.P(section.lead, className="lead")] if section.lead else []
+    return html.Section([html.H2(section.title), *lead, plot])
+
+
+def _machines(record: Record, files: StudyFiles) -> html.Section:
+    """Where trials run, the age of the last report, and where else to look."""
+    made, machine = files.provenance, record.study.machine
+    timed = {kind for trial in record.trials if trial.outcome for kind in trial.outcome.timing}
+    running = sum(trial.state == "running" for trial in record.trials)
+    asked = ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in machine.model_dump(exclude_none=True).items()
+    )
+    lines = [
+        f"The last report came {last_report(record)}; {plural(running, 'trial')} under way.",
+        f"Asked of each machine: {asked}.",
+        f"Timed for real on: {', '.join(sorted(timed)) or 'nothing yet'}.",
+    ]
+    if made:
+        lines.append(
+            f"Its driver began on {made.get('host', '?')} ({made.get('cpu', '?')}, "
+            f"{made.get('num_cpus', '?')} CPUs)."
+        )
+    found: list[Any] = [html.H2("Machines"), *(html.P(line) for line in lines)]
+    if ray := made.get("ray_dashboard"):
+        found.append(html.P([html.A("Ray's dashboard", href=ray), f" at {ray}, while it runs."]))
+    storage = files.path.resolve().parents[1]
+    found.append(html.P("TensorBoard, with every training and trial:"))
+    found.append(
+        parts.copyable(
+            "tensorboard", shlex.join(["foredraft", "tensorboard", "--storage", str(storage)])
+        )
+    )
+    return html.Section(found)

@@ -46,7 +46,9 @@ def _side(name: str, shown: Table) -> str:
     return "number" if name in shown.numeric else ""
 
 
-def graph(name: str, *, reading: str = "", figure: Any = None) -> html.Figure:
+def graph(
+    name: str, *, reading: str = "", figure: Any = None, style: dict[str, str] | None = None
+) -> html.Figure:
     """A figure that callbacks fill, and how to read it."""
     plot = dcc.Graph(
         id=name,
@@ -54,6 +56,7 @@ def graph(name: str, *, reading: str = "", figure: Any = None) -> html.Figure:
         config=dict(page.CONFIG),  # type: ignore[arg-type]
         className="plot",
         responsive=True,
+        style=style or {},
     )
     caption = html.Figcaption([html.B("How to read it. "), reading]) if reading else None
     return html.Figure([html.Div(plot, className="scroll"), caption])

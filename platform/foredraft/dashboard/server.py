@@ -65,6 +65,7 @@ def app_of(catalogue: Catalogue) -> Dash:
     _browse(app)
     _watch(app, catalogue)
     _draw(app, catalogue, Figures())
+    _tell(app, catalogue)
 
     app.server.after_request(_kept_at_home)
     return app
@@ -233,6 +234,26 @@ def _draw(app: Dash, catalogue: Catalogue, sent: Figures) -> None:
                 else None
             )
         return pages.trial(seen[0], seen[1].trial if seen[1] else None, view)
+
+
+def _tell(app: Dash, catalogue: Catalogue) -> None:
+    """The other tabs, each drawn while it is looked at."""
+
+    def tab_callback(tab: str) -> None:
+        @app.callback(
+            Output(f"tab-{tab}", "children"),
+            Input("marks", "data"),
+            Input("scope", "data"),
+            Input("tab", "data"),
+        )
+        def tell(_: Any, scope: str | None, chosen: str) -> Any:
+            if chosen != tab:
+                raise PreventUpdate
+            _, shown = _shown(catalogue, scope)
+            return pages.sections(shown, tab)
+
+    for tab in pages.SECTIONS:
+        tab_callback(tab)
 
 
 def server_of(

@@ -13,8 +13,9 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import sqlalchemy
@@ -33,11 +34,21 @@ SETTINGS_FILE = "study.yaml"
 Place = tuple[int, ...] | None
 """What tells one state of a file from another; None where there is no file."""
 
+_UNDER_WAY = ("RUNNING", "WAITING")
 # What the database knows of a study without reading a trial.
 _STATES = sqlalchemy.text(
     "select state, count(*), max(datetime_complete) from trials "
     "where study_id = :study group by state order by state"
 )
+
+
+class Count(NamedTuple):
+    """How far a study has come, without a trial read."""
+
+    begun: int
+    ended: int
+    last: datetime | None
+    """when the last was reported, by the clock of its driver's machine; None where nothing tells"""
 
 
 class Watch:
@@ -99,6 +110,23 @@ class Watch:
                 },
             )
 
+    def count(self) -> Count:
+        """How many trials have begun and ended.
+
+        Raises:
+            ConfigError: as `record`.
+        """
+        with self._lock:
+            study = self.study()
+            rows = self._rows(study) if self._is_there(study) else []
+            if not rows:
+                written = self._once(record.TRIALS_FILE, lambda: record.trials_in(self.directory))
+                return Count(len(written), len(written), None)
+            ended = [(count, last) for state, count, last in rows if state not in _UNDER_WAY]
+            told = [datetime.fromisoformat(str(last)) for _, last in ended if last]
+            begun = sum(count for _, count, _ in rows)
+            return Count(begun, sum(count for count, _ in ended), max(told, default=None))
+
     def close(self) -> None:
         """Nothing; afterwards no file or connection is open."""
         with self._lock:
@@ -138,13 +166,17 @@ class Watch:
         if not study.database:
             path = self.directory / record.DATABASE_FILE
             return [_place(path), _place(path.with_name(f"{path.name}-wal"))]
+        return self._rows(study)
+
+    def _rows(self, study: Study) -> list[Any]:
+        """Number of trials, and when the last was reported, by Optuna's name of their state."""
         try:
             held = self._optuna(study)
             engine = held._storage._backend.engine  # type: ignore[attr-defined]
             with engine.connect() as connection:
-                return connection.execute(_STATES, {"study": held._study_id}).all()
+                return list(connection.execute(_STATES, {"study": held._study_id}).all())
         except KeyError:
-            return None
+            return []
         except Exception as error:
             raise self._unreachable(study, error) from error
 

@@ -1,8 +1,10 @@
-"""The verbs that show what is under way: `dashboard`."""
+"""The verbs that show what is under way: `dashboard`, `tensorboard`."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -58,3 +60,54 @@ class Dashboard(Common):
             )
         dashboard.serve(storage=self.storage, given=given, host=self.host, port=self.port)
         return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensorboard(Common):
+    """Show every training and trial of a storage in TensorBoard, trials grouped by their study.
+
+    Its HPARAMS tab holds the settings of the trials beside what they came to. For example:
+
+        foredraft tensorboard
+        foredraft tensorboard demo --storage /mnt/team --port 6007
+    """
+
+    needs_storage = True
+
+    study: Positional[str | None] = None
+    """name of a study, or its directory: its trials alone; by default everything"""
+    host: str = "127.0.0.1"
+    """where to listen; whoever reaches it may read every training of the storage"""
+    port: Annotated[int, Field(ge=0, le=65535)] = 6006
+    """where to listen; 0 for any that is free"""
+
+    def run(self) -> Result:
+        """Nothing, once it is interrupted."""
+        from tensorboard import program
+
+        board = program.TensorBoard()
+        words = ["--logdir", str(self.logs()), "--host", self.host, "--port", str(self.port)]
+        board.configure(argv=["tensorboard", *words])
+        try:
+            url = board.launch()
+        except program.TensorBoardServerException as error:
+            raise ConfigError(f"--port is {self.port}: {error}; give another --port") from error
+        print(url, flush=True)
+        threading.Event().wait()
+        return {}
+
+    def logs(self) -> Path:
+        """Where the event files are.
+
+        Raises:
+            ConfigError: nothing has been written there.
+        """
+        folder = self.storage / "tensorboard"
+        if self.study is not None:
+            directory = directory_of(self.study, storage=self.storage).resolve()
+            folder = directory.parents[1] / "tensorboard" / directory.name
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{folder} does not exist: a training or a study of that storage makes it"
+            )
+        return folder

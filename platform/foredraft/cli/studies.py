@@ -131,17 +131,23 @@ class Report(Common):
     For example:
 
         foredraft report demo
+        foredraft report demo --png figures
     """
 
     study: Positional[str]
     """name of the study, or its directory"""
+    png: Path | None = None
+    """a directory for the key figures as PNG files too, drawn by Chromium"""
 
     def run(self) -> Result:
-        """Where the report is."""
+        """Where the report is, and the pictures where they are wanted."""
         from foredraft import report
 
         directory = directory_of(self.study, storage=self.storage)
-        return {"report": str(report.write_report(directory))}
+        told: Result = {"report": str(report.write_report(directory))}
+        if self.png:
+            told["pictures"] = [str(path) for path in report.pictures_of(directory, self.png)]
+        return told
 
 
 def directory_of(study: str, *, storage: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ from dash import dcc, html
 
 from foredraft.dashboard import parts
 from foredraft.dashboard.catalogue import Look, Shelf, age_in_words
-from foredraft.dashboard.patches import UIREVISION
 from foredraft.dashboard.view import View, address
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
@@ -25,13 +23,6 @@ from foredraft.report.close_up import (
     settings_table,
     trial_figure,
 )
-from foredraft.report.sections import (
-    Section,
-    cost_sections,
-    training_sections,
-    why_sections,
-)
-from foredraft.report.study_files import StudyFiles
 from foredraft.report.study_report import about_text, tiles
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import Table, plural
@@ -46,14 +37,6 @@ AXES = {
     "deviation_ratio": "fidelity (deviation ratio)",
 }
 BOUNDS = {"mse_ratio": "Accuracy: mse ratio", "deviation_ratio": "Fidelity: deviation ratio"}
-
-
-SECTIONS = {"why": why_sections, "training": training_sections, "cost": cost_sections}
-EMPTY = {
-    "why": "Too few trials are complete yet to tell why any of them pays.",
-    "training": "Nothing has been trained to its end yet.",
-    "cost": "No trial has been reported yet.",
-}
 
 
 class Shown(NamedTuple):
@@ -379,60 +362,3 @@ def _range(name: str, values: Sequence[float]) -> tuple[float, float]:
         return max(1e-5, min(positive, default=1e-3) / 2), 1.02 * max(positive, default=1.0)
     low, high = min(values, default=1.0), max(values, default=1.0)
     return low - 0.001, high + 0.001
-
-
-def sections(shown: Sequence[Shown], tab: str) -> list[Any]:
-    """The figures of a tab, for each study; a sentence where there are none yet."""
-    found: list[Any] = []
-    for one in shown:
-        if one.record is None:
-            continue
-        drawn = list(SECTIONS[tab](one.shelf.files(one.record)))
-        if len(shown) > 1 and drawn:
-            found.append(html.H2(one.look.label, className="study"))
-        found += [_section(one.look.label, section) for section in drawn]
-        if tab == "cost":
-            found.append(_machines(one.record, one.shelf.files(one.record)))
-    return found or [html.P(EMPTY[tab], className="hint")]
-
-
-def _section(label: str, section: Section) -> html.Section:
-    figure = section.figure.update_layout(uirevision=UIREVISION)
-    style = {"minWidth": f"{section.min_width}px"} if section.min_width else {}
-    plot = parts.graph(
-        f"{section.name} of {label}", reading=section.reading, figure=figure, style=style
-    )
-    lead = [html.P(section.lead, className="lead")] if section.lead else []
-    return html.Section([html.H2(section.title), *lead, plot])
-
-
-def _machines(record: Record, files: StudyFiles) -> html.Section:
-    """Where trials run, the age of the last report, and where else to look."""
-    made, machine = files.provenance, record.study.machine
-    timed = {kind for trial in record.trials if trial.outcome for kind in trial.outcome.timing}
-    running = sum(trial.state == "running" for trial in record.trials)
-    asked = ", ".join(
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in machine.model_dump(exclude_none=True).items()
-    )
-    lines = [
-        f"The last report came {last_report(record)}; {plural(running, 'trial')} under way.",
-        f"Asked of each machine: {asked}.",
-        f"Timed for real on: {', '.join(sorted(timed)) or 'nothing yet'}.",
-    ]
-    if made:
-        lines.append(
-            f"Its driver began on {made.get('host', '?')} ({made.get('cpu', '?')}, "
-            f"{made.get('num_cpus', '?')} CPUs)."
-        )
-    found: list[Any] = [html.H2("Machines"), *(html.P(line) for line in lines)]
-    if ray := made.get("ray_dashboard"):
-        found.append(html.P([html.A("Ray's dashboard", href=ray), f" at {ray}, while it runs."]))
-    storage = files.path.resolve().parents[1]
-    found.append(html.P("TensorBoard, with every training and trial:"))
-    found.append(
-        parts.copyable(
-            "tensorboard", shlex.join(["foredraft", "tensorboard", "--storage", str(storage)])
-        )
-    )
-    return html.Section(found)

@@ -16,7 +16,7 @@ from dash import ALL, Dash, Input, Output, State, no_update
 from dash.exceptions import PreventUpdate
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from foredraft.dashboard import figures, pages
+from foredraft.dashboard import figures, pages, tabs
 from foredraft.dashboard.catalogue import Catalogue
 from foredraft.dashboard.pages import AXES, BOUNDS, TABS, Shown
 from foredraft.dashboard.patches import Figures
@@ -250,9 +250,9 @@ def _tell(app: Dash, catalogue: Catalogue) -> None:
             if chosen != tab:
                 raise PreventUpdate
             _, shown = _shown(catalogue, scope)
-            return pages.sections(shown, tab)
+            return tabs.sections(shown, tab)
 
-    for tab in pages.SECTIONS:
+    for tab in tabs.SECTIONS:
         tab_callback(tab)
 
 

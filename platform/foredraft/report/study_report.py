@@ -17,6 +17,7 @@ from foredraft.redaction import redacted
 from foredraft.report import page, tables
 from foredraft.report.ladder import Content, ladder_sections
 from foredraft.report.page import Tile
+from foredraft.report.pictures import write_pictures
 from foredraft.report.sections import Section, sections_of
 from foredraft.report.study_files import StudyFiles, read_study_files
 from foredraft.report.summary import Summary, summary_info
@@ -29,6 +30,11 @@ def write_report(study_dir: Path) -> Path:
     path = study_dir / "report.html"
     atomic_write(path, report_html(read_study_files(study_dir)))
     return path
+
+
+def pictures_of(study_dir: Path, folder: Path) -> list[Path]:
+    """The paths of the key figures of the study in a directory, written as PNG files."""
+    return write_pictures(read_study_files(study_dir), folder)
 
 
 def report_html(study: StudyFiles) -> str:

@@ -151,7 +151,7 @@ def _watch(app: Dash, catalogue: Catalogue) -> None:
         Output("head", "children"),
         Output("studies", "children"),
         Input("marks", "data"),
-        State("scope", "data"),
+        Input("scope", "data"),
     )
     def say(marks: dict[str, str] | None, scope: str | None) -> tuple[Any, Any, Any]:
         view, shown = _shown(catalogue, scope)

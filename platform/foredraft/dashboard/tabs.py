@@ -69,7 +69,8 @@ def _machines(record: Record, files: StudyFiles) -> html.Section:
             f"{made.get('num_cpus', '?')} CPUs)."
         )
     found: list[Any] = [html.H2("Machines"), *(html.P(line) for line in lines)]
-    if ray := made.get("ray_dashboard"):
+    ray = str(made.get("ray_dashboard") or "")
+    if ray.startswith(("http://", "https://")):
         found.append(html.P([html.A("Ray's dashboard", href=ray), f" at {ray}, while it runs."]))
     storage = files.path.resolve().parents[1]
     found.append(html.P("TensorBoard, with every training and trial:"))

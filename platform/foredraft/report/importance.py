@@ -48,11 +48,13 @@ class ImportanceInfo(NamedTuple):
 
 
 def importance_info(record: Record) -> ImportanceInfo | None:
-    """What `importance_figure` shows; None of too few trials to tell."""
+    """What `importance_figure` shows; None of too few trials to tell, or where nothing was drawn."""
     points = record.complete
     if len(points) < FEWEST:
         return None
     study = _study(record, points)
+    if not any(trial.params for trial in study.get_trials(deepcopy=False)):
+        return None
     found = []
     # Optuna says of each objective that it takes low values for good ones: they are turned so.
     with warnings.catch_warnings():

@@ -108,9 +108,11 @@ window.dash_clientside = window.dash_clientside || {};
       return none();
     },
 
-    pick: (clicks) => {
-      const id = window.dash_clientside.callback_context.triggered_id;
-      if (!id || !clicks.some(Boolean)) return none();
+    pick: () => {
+      // A button that has just come is no click, though Dash asks of it too.
+      const context = window.dash_clientside.callback_context;
+      const id = context.triggered_id;
+      if (!id || !context.triggered.some((one) => one.value)) return none();
       go(id.pinned ? {pinned: id.trial || null} : {trial: id.trial || null});
       return none();
     },

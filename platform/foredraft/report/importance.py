@@ -48,7 +48,7 @@ class ImportanceInfo(NamedTuple):
 
 
 def importance_info(record: Record) -> ImportanceInfo | None:
-    """What `importance_figure` shows; None of too few trials to tell, or where nothing was drawn."""
+    """What `importance_figure` shows; None of too few trials, or where nothing was drawn."""
     points = record.complete
     if len(points) < FEWEST:
         return None

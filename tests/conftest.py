@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +128,65 @@ def make_trial() -> Callable[..., Any]:
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def write_study() -> Callable[..., Path]:
+    """The directory of a study in a storage, with the trials given reported to its record."""
+    import json
+
+    import yaml
+
+    from foredraft.search.searcher import open_record
+    from foredraft.settings.config import validated
+    from foredraft.settings.study import Study
+
+    stage = {"name": "scratch", "data": "synthetic-etth:rows=1200"}
+    tree = {
+        "target": "demo",
+        "draft": {"stages": [stage]},
+        "evaluation": {"data": stage["data"], "horizon": 336},
+        "acceptance": {"rule": "gaussian", "bias": 2.0},
+        "dimensions": {
+            "scale": {"type": "float", "low": 0.5, "high": 0.9, "step": 0.1},
+            "sigma": {"type": "float", "low": 0.01, "high": 10.0, "log": True},
+            "lookahead": {"type": "int", "low": 1, "high": 3},
+        },
+    }
+    target = {"key": "t-1f", "parameters": 1000, "patch": 96, "mse": 0.4, "mae": 0.5}
+
+    def write(storage: Path, name: str, *trials: Any, **changes: Any) -> Path:
+        directory = storage / "studies" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        # A name that no study may have, as of a directory that was renamed.
+        own = {**tree, "name": "renamed" if name.startswith("<") else name, **changes}
+        (directory / "study.yaml").write_text(yaml.safe_dump(own))
+        (directory / "references.json").write_text(json.dumps({"target": target}))
+        record = open_record(validated(Study, own, source=name), directory)
+        for trial in trials:
+            report(record, trial)
+        return directory
+
+    def report(record: Any, trial: Any) -> None:
+        import optuna
+
+        from foredraft.search.record import TRIAL
+
+        states = {
+            "failed": "FAIL",
+            "pruned": "PRUNED",
+            "running": "RUNNING",
+            "complete": "COMPLETE",
+        }
+        values = None
+        if trial.state == "complete":
+            metrics = trial.outcome.metrics
+            values = [metrics.acceptance_rate, metrics.predicted_speedup, metrics.mse]
+        attrs = {} if trial.state == "running" else {TRIAL: trial.model_dump_json()}
+        record.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[states[trial.state]], values=values, user_attrs=attrs
+            )
+        )
+
+    return write

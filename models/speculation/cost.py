@@ -197,21 +197,28 @@ def _onward(rates_QK: Tensor, limits: Sequence[int]) -> Tensor:
     return onward_QNN
 
 
-def best_speedup(
-    costs: PassCosts, acceptance: float, *, patches: int, renorm_every: int = 0, batch: int = 1
-) -> float:
-    """The ceiling: predicted speedup at the best lookahead, every position accepted alike."""
-    return max(
-        predicted_speedup(
+def best_speedups(
+    costs: PassCosts,
+    acceptances: Sequence[float],
+    *,
+    patches: int,
+    renorm_every: int = 0,
+    batch: int = 1,
+) -> tuple[float, ...]:
+    """The ceiling at each acceptance: predicted at the best lookahead, every position alike."""
+    rates_Q1 = torch.tensor(acceptances, dtype=torch.float64)[:, None]
+    speedups_LQ = [
+        predicted_speedups(
             costs,
-            [acceptance] * costs.lookahead,
+            rates_Q1.expand(-1, costs.lookahead),
             lookahead=lookahead,
             patches=patches,
             renorm_every=renorm_every,
             batch=batch,
         )
         for lookahead in range(1, costs.lookahead + 1)
-    )
+    ]
+    return tuple(torch.stack(speedups_LQ).amax(0).tolist())
 
 
 def pass_rates(tested_K: Tensor, passed_K: Tensor) -> list[float]:

@@ -106,7 +106,10 @@ def test_every_figure_is_drawn_and_nothing_is_asked_of_the_network(study_dir: Pa
         "front",
         "fidelity",
         "accuracy",
+        "importance",
         "settings",
+        "slices",
+        "scale",
         "hypervolume",
         "curves",
     }

@@ -29,6 +29,7 @@ from foredraft.cli.bank import Drafts
 from foredraft.cli.common import Verb
 from foredraft.cli.datasets import Data
 from foredraft.cli.ladders import Progression
+from foredraft.cli.live import Dashboard, Tensorboard
 from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Reprice, Search
 from foredraft.cli.training import Import, Train
@@ -45,6 +46,8 @@ Command = (
     | Annotated[Drafts, subcommand("drafts")]
     | Annotated[Search, subcommand("search")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Dashboard, subcommand("dashboard")]
+    | Annotated[Tensorboard, subcommand("tensorboard")]
     | Annotated[Reprice, subcommand("reprice")]
     | Annotated[Forecast, subcommand("forecast")]
 )

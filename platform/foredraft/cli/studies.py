@@ -131,20 +131,26 @@ class Report(Common):
     For example:
 
         foredraft report demo
+        foredraft report demo --png figures
     """
 
     study: Positional[str]
     """name of the study, or its directory"""
+    png: Path | None = None
+    """a directory for the key figures as PNG files too, drawn by Chromium"""
 
     def run(self) -> Result:
-        """Where the report is."""
+        """Where the report is, and the pictures where they are wanted."""
         from foredraft import report
 
-        directory = _directory_of(self.study, storage=self.storage)
-        return {"report": str(report.write_report(directory))}
+        directory = directory_of(self.study, storage=self.storage)
+        told: Result = {"report": str(report.write_report(directory))}
+        if self.png:
+            told["pictures"] = [str(path) for path in report.pictures_of(directory, self.png)]
+        return told
 
 
-def _directory_of(study: str, *, storage: Path) -> Path:
+def directory_of(study: str, *, storage: Path) -> Path:
     """The directory of a study that is given by its name, or as a directory.
 
     Raises:
@@ -189,7 +195,7 @@ class Reprice(Common):
                 "--costs tells of another device, and --write-costs, --device and --threads of "
                 "this one: leave out the one or the others"
             )
-        directory = _directory_of(self.study, storage=self.storage).resolve()
+        directory = directory_of(self.study, storage=self.storage).resolve()
         path, storage = directory / "study.yaml", directory.parents[1]
         tree = read_mapping(path, what="a study")
         study = validated(Study, tree, source=str(path))

@@ -52,6 +52,8 @@ class Axis(NamedTuple):
 class SettingsInfo(NamedTuple):
     """Settings beside what they led to; `speedups` colours the line of each trial."""
 
+    points: tuple[Point, ...]
+    """the trials, the fastest last, as the values of the axes are"""
     axes: tuple[Axis, ...]
     speedups: tuple[float, ...]
 
@@ -74,7 +76,7 @@ def settings_info(points: Sequence[Point]) -> SettingsInfo:
         *(_ratio_axis(name, [own[name] for own in ratios]) for name in Budget.model_fields),
     )
     axes = tuple(axis for axis in candidates if len(set(axis.values)) > 1)
-    return SettingsInfo(axes, tuple(one.predicted_speedup for one in metrics))
+    return SettingsInfo(tuple(ordered), axes, tuple(one.predicted_speedup for one in metrics))
 
 
 def _ratio_axis(name: str, values: Sequence[float | None]) -> Axis:
@@ -120,7 +122,7 @@ def _dimension(axis: Axis) -> dict[str, object]:
     low, high = min(known), max(known)
     missing = low - 0.15 * ((high - low) or 1.0)
     drawn = iter(known)
-    ticks = _ticks(axis, low, high)
+    ticks = ticks_of(axis, low, high)
     if len(known) < len(axis.values):
         ticks = [(missing, "not used"), *ticks]
     return {
@@ -132,7 +134,8 @@ def _dimension(axis: Axis) -> dict[str, object]:
     }
 
 
-def _ticks(axis: Axis, low: float, high: float) -> list[tuple[float, str]]:
+def ticks_of(axis: Axis, low: float, high: float) -> list[tuple[float, str]]:
+    """Place and text of each tick from `low` to `high`, which are logarithms of a log axis."""
     if axis.categories:
         return [(float(place), name) for place, name in enumerate(axis.categories)]
     distinct = sorted({value for value in axis.values if value is not None})

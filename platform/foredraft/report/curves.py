@@ -33,6 +33,8 @@ class Epoch(NamedTuple):
     epoch: float
     training: float | None
     validation: float | None
+    acceptance: float | None = None
+    """of what a draft proposed to its target under the strict rule, where it was examined"""
 
 
 class Curve(NamedTuple):
@@ -46,6 +48,7 @@ class Curve(NamedTuple):
     epochs: tuple[float, ...]
     training: tuple[float | None, ...]
     validation: tuple[float | None, ...]
+    acceptance: tuple[float | None, ...] = ()
 
 
 class Panel(NamedTuple):
@@ -82,10 +85,11 @@ def curves_info(curves: pd.DataFrame) -> CurvesInfo:
 
 def _epochs(curves: pd.DataFrame) -> list[Epoch]:
     columns = ("label", "kind", "stage", "epoch", "train_loss", "validation_loss")
-    rows = zip(*(curves[name].tolist() for name in columns), strict=True)
+    known = curves.reindex(columns=[*columns, "acceptance_rate"])
+    rows = zip(*(known[name].tolist() for name in known), strict=True)
     return [
-        Epoch(label, kind, stage, epoch, _finite(training), _finite(validation))
-        for label, kind, stage, epoch, training, validation in rows
+        Epoch(label, kind, stage, epoch, *map(_finite, figures))
+        for label, kind, stage, epoch, *figures in rows
     ]
 
 
@@ -110,6 +114,7 @@ def _curves(epochs: Sequence[Epoch]) -> tuple[Curve, ...]:
             epochs=tuple(one.epoch for one in run),
             training=tuple(one.training for one in run),
             validation=tuple(one.validation for one in run),
+            acceptance=tuple(one.acceptance for one in run),
         )
         for run in runs
     )
@@ -146,6 +151,45 @@ def curves_figure(info: CurvesInfo) -> go.Figure:
     for place, note in enumerate(figure.layout.annotations):
         note.x = figure.layout[f"xaxis{place + 1 if place else ''}"].domain[0]
     return dress(figure, height, ())
+
+
+def is_examined(info: CurvesInfo) -> bool:
+    """Whether any draft was examined beside its target after an epoch."""
+    return any(
+        value is not None
+        for panel in info.panels
+        for curve in panel.curves
+        for value in curve.acceptance
+    )
+
+
+def acceptance_figure(info: CurvesInfo) -> go.Figure:
+    """Acceptance by epoch of each draft, one stage after the other."""
+    figure = go.Figure()
+    shown = [(panel, curve) for panel in info.panels for curve in panel.curves]
+    colours = _colours([curve for _, curve in shown])
+    dashes = dict(zip(STAGES, ("dot", "dot", "dash", "solid", "dashdot"), strict=True))
+    stages = {title: name for name, title in STAGES.items()}
+    for panel, curve in shown:
+        if all(value is None for value in curve.acceptance):
+            continue
+        stage = panel.title.partition(": ")[2]
+        figure.add_scatter(
+            x=curve.epochs,
+            y=curve.acceptance,
+            mode="lines+markers",
+            name=f"{curve.label}, {stage}",
+            line={
+                "color": colours[curve.label],
+                "width": 2,
+                "dash": dashes.get(stages.get(stage, ""), "solid"),
+            },
+            marker={"size": 5},
+            hovertemplate=f"{curve.label}, {stage}: %{{y:.1%}}<extra></extra>",
+        )
+    figure.update_xaxes(title="epoch of the stage", rangemode="tozero")
+    figure.update_yaxes(title="accepted under the strict rule", tickformat=".0%")
+    return dress(figure, 380, ())
 
 
 def _colours(curves: Sequence[Curve]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from foredraft.report.tables import hover_text, size_text
+from foredraft.report.tables import hover_cells, size_text
 from foredraft.search.record import Point, Record
 from foredraft.search.references import References
 
@@ -30,7 +30,8 @@ class Dot(NamedTuple):
     high: float | None
     feasible: bool
     on_front: bool
-    hover: str
+    hover: tuple[str, ...]
+    """what hovering it tells (`tables.HOVER`), its number first"""
     pairs: int | None = None
     """timed; fewer than six have no interval, so that `low` and `high` are None"""
     deviation_ratio: float | None = None
@@ -63,6 +64,8 @@ class FrontInfo(NamedTuple):
     front: tuple[tuple[float, float], ...]
     drafts: tuple[DraftMark, ...]
     ceiling: tuple[tuple[float, float], ...]
+    stopped: tuple[Dot, ...] = ()
+    """trials that were left undecoded, where the closed form puts them"""
 
 
 class RatioInfo(NamedTuple):
@@ -105,7 +108,7 @@ def _dot(point: Point) -> Dot:
         pairs=measured.pairs if measured else None,
         feasible=standing.feasible,
         on_front=standing.on_front,
-        hover=hover_text(point),
+        hover=hover_cells(point),
         confirmed=standing.confirmed is not False,
     )
 
@@ -142,6 +145,11 @@ def front_info(record: Record) -> FrontInfo:
         front=staircase((dot.acceptance, dot.predicted) for dot in dots if dot.on_front),
         drafts=draft_marks(references),
         ceiling=tuple((point.acceptance, point.speedup) for point in ceiling),
+        stopped=tuple(
+            _dot(Point(one.trial.outcome, one))
+            for one in record.standings
+            if one.trial.outcome and one.trial.state == "pruned"
+        ),
     )
 
 

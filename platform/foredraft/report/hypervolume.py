@@ -6,18 +6,18 @@ as at random: only that tells whether its sampler was worth having.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from plotly import graph_objects as go
+from plotly.subplots import make_subplots
 
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
-from foredraft.report import page
 from foredraft.report.look import ACCENT, GREY, dress
-from foredraft.search.record import Standing
+from foredraft.search.record import Standing, Times
 
 READING = (
     "The volume between the trials within the budget and nothing at all: acceptance, times "
@@ -39,6 +39,8 @@ class StudyLine(NamedTuple):
     label: str
     own: bool
     hypervolumes: tuple[float, ...]
+    seconds: tuple[float, ...] = ()
+    """after which each was reported, since the first trial began; empty where nothing tells"""
 
 
 class HypervolumeInfo(NamedTuple):
@@ -47,21 +49,33 @@ class HypervolumeInfo(NamedTuple):
     studies: tuple[StudyLine, ...]
 
 
-def hypervolume_info(study_dir: Path, standings: Sequence[Standing]) -> HypervolumeInfo:
+def hypervolume_info(
+    study_dir: Path, standings: Sequence[Standing], *, times: Mapping[int, Times]
+) -> HypervolumeInfo:
     """The study's line, and that of each that searched the same thing in another way.
 
-    `standings` are those of the study itself, which may be running; of the others, those count that
-    have ended.
+    `standings` and `times` are those of the study itself, which may be running; of the others,
+    those count that have ended.
     """
     searched = _what(study_dir)
     others = sorted(path.parent for path in study_dir.resolve().parent.glob("*/trials.parquet"))
     alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == searched]
     own = [standing.hypervolume for standing in standings]
     lines = [
-        _line(study_dir, own, own=True),
+        _line(study_dir, own, own=True)._replace(seconds=_seconds(standings, times)),
         *(_line(path, _column(path / "trials.parquet"), own=False) for path in alike),
     ]
     return HypervolumeInfo(tuple(line for line in lines if line.hypervolumes))
+
+
+def _seconds(standings: Sequence[Standing], times: Mapping[int, Times]) -> tuple[float, ...]:
+    """When each trial was reported; empty where that is not known of all."""
+    known = [times[one.trial.number] for one in standings if one.trial.number in times]
+    began = [one.began for one in known if one.began]
+    ended = [one.ended for one in known if one.ended]
+    if not began or len(ended) < len(standings):
+        return ()
+    return tuple((end - min(began)).total_seconds() for end in ended)
 
 
 def _what(study_dir: Path) -> dict[str, Any] | None:
@@ -86,20 +100,49 @@ def _column(path: Path) -> list[float]:
 
 
 def hypervolume_figure(info: HypervolumeInfo) -> go.Figure:
-    """Hypervolume over trials, this study in colour."""
-    figure = go.Figure()
+    """Hypervolume over trials, this study in colour; over seconds too where they are known."""
+    timed = bool(info.studies and info.studies[0].seconds)
+    figure = make_subplots(rows=1, cols=1 + timed, shared_yaxes=True, horizontal_spacing=0.04)
     for line in reversed(info.studies):
-        figure.add_scatter(
-            x=list(range(1, len(line.hypervolumes) + 1)),
-            y=line.hypervolumes,
-            mode="lines",
-            name=line.label,
-            line={"color": ACCENT if line.own else GREY, "width": 2 if line.own else 1},
-            line_shape="hv",
-        )
-    figure.update_xaxes(title="trials")
-    figure.update_yaxes(title="hypervolume", rangemode="tozero")
+        look = {"color": ACCENT if line.own else GREY, "width": 2 if line.own else 1}
+        _add_steps(figure, line, list(range(1, len(line.hypervolumes) + 1)), look, col=1)
+        if timed and line.seconds:
+            # Trials end in another order than they began in.
+            seconds, volumes = zip(*_by_time(line), strict=True)
+            later = line._replace(hypervolumes=volumes)
+            _add_steps(figure, later, list(seconds), look, col=2)
+    figure.update_xaxes(title="trials", row=1, col=1)
+    if timed:
+        figure.update_xaxes(title="seconds since the first trial began", row=1, col=2)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="hypervolume", row=1, col=1)
     return dress(figure, 380, ())
+
+
+def _by_time(line: StudyLine) -> list[tuple[float, float]]:
+    """Seconds and hypervolume by rising seconds; it never falls."""
+    highest, found = 0.0, []
+    for second, volume in sorted(zip(line.seconds, line.hypervolumes, strict=True)):
+        highest = max(highest, volume)
+        found.append((second, highest))
+    return found
+
+
+def _add_steps(
+    figure: go.Figure, line: StudyLine, places: list[Any], look: Mapping[str, object], *, col: int
+) -> None:
+    figure.add_scatter(
+        x=places,
+        y=line.hypervolumes,
+        mode="lines",
+        name=line.label,
+        legendgroup=line.label,
+        showlegend=col == 1,
+        line=dict(look),
+        line_shape="hv",
+        row=1,
+        col=col,
+    )
 
 
 def sentence(info: HypervolumeInfo) -> str:
@@ -110,10 +153,3 @@ def sentence(info: HypervolumeInfo) -> str:
         count = min(len(other.hypervolumes), len(own.hypervolumes))
         parts.append(f"{other.label} {other.hypervolumes[count - 1]:.4f} after {count}")
     return f"{'; '.join(parts)}."
-
-
-def section(info: HypervolumeInfo) -> str:
-    """The part of the report."""
-    figure = hypervolume_figure(info)
-    plot = page.figure_html(figure, name="hypervolume", reading=READING)
-    return page.section_html("How well the search did", plot, lead=sentence(info))

@@ -158,6 +158,20 @@ def page_html(
 """
 
 
+def figure_page(figure: go.Figure) -> str:
+    """A page that holds one figure and nothing else, on white."""
+    data = str(figure.to_json()).replace("<", "\\u003c")
+    height = int(figure.layout.height)
+    return f"""<!doctype html>
+<meta charset="utf-8">
+<style>html {{ color-scheme: light; }} body {{ margin: 0; background: #fff; }}</style>
+<div class="plot" id="figure" style="height:{height}px"></div>
+<script type="application/json" data-plot="figure">{data}</script>
+<script>{get_plotlyjs()}</script>
+<script>const config = {{"displayModeBar": false}};{DRAW}</script>
+"""
+
+
 DRAW = """
 for (const source of document.querySelectorAll("script[data-plot]")) {
   const figure = JSON.parse(source.textContent);

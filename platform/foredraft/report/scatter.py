@@ -9,13 +9,12 @@ from plotly import graph_objects as go
 
 from foredraft.report.dots import NEAREST, Dot, DraftMark, FrontInfo, RatioInfo
 from foredraft.report.look import ACCENT, GREY, dress, paint
-from foredraft.report.tables import number
+from foredraft.report.tables import HOVER, number
 
 
 def front_figure(info: FrontInfo) -> go.Figure:
     """Acceptance against speedup, with the front, the drafts alone and the model's ceiling."""
-    lowest = min((dot.acceptance for dot in info.dots), default=0.0)
-    left = max(0.0, math.floor((lowest - 0.02) * 10) / 10)
+    left = left_end(info.dots)
     # Drafts alone have no acceptance rate; they stand in a lane of their own at the right.
     span = 1.0 - left
     lane, right = 1 + 0.08 * span, 1 + 0.14 * span
@@ -27,10 +26,30 @@ def front_figure(info: FrontInfo) -> go.Figure:
     if info.front:
         front = [(left, info.front[0][1]), *info.front]
         _add_line(figure, front, "front (predicted)", color=ACCENT, width=2, shape="vh")
+    _add_stopped(figure, [dot for dot in info.stopped if dot.acceptance >= left])
     _add_trials(figure, info.dots, [dot.acceptance for dot in info.dots])
     _add_drafts(figure, info.drafts, [lane] * len(info.drafts))
     if any(draft.speedup for draft in info.drafts):
         figure.add_vrect(1 + 0.02 * span, right, fillcolor=GREY, opacity=0.08, line_width=0)
+    dress_front(figure, left=left, right=right)
+    # The ceiling may lie far above everything reached; it must not press that flat.
+    reached = [dot.predicted for dot in info.dots]
+    reached += [draft.speedup for draft in info.drafts if draft.speedup]
+    top = 1.6 * max(reached, default=1.0)
+    if any(speedup > top for _, speedup in ceiling):
+        figure.update_yaxes(range=[None, top], autorange="min")
+    return dress(figure, 580, _scales(info.dots, info.drafts))
+
+
+def left_end(dots: Sequence[Dot]) -> float:
+    """Where the axis of acceptance begins, so that every dot has room."""
+    lowest = min((dot.acceptance for dot in dots), default=0.0)
+    return max(0.0, math.floor((lowest - 0.02) * 10) / 10)
+
+
+def dress_front(figure: go.Figure, *, left: float, right: float) -> None:
+    """The axes of acceptance and of speedup, from `left_end` to `right`."""
+    span = 1.0 - left
     first, step = round(left * 10), 2 if span > 0.6 else 1
     figure.update_xaxes(
         title="acceptance rate",
@@ -38,14 +57,7 @@ def front_figure(info: FrontInfo) -> go.Figure:
         tickvals=[tick / 10 for tick in range(first + (10 - first) % step, 11, step)],
         range=[left - 0.02 * span, right],
     )
-    # The ceiling may lie far above everything reached; it must not press that flat.
-    reached = [dot.predicted for dot in info.dots]
-    reached += [draft.speedup for draft in info.drafts if draft.speedup]
-    top = 1.6 * max(reached, default=1.0)
-    if any(speedup > top for _, speedup in ceiling):
-        figure.update_yaxes(range=[None, top], autorange="min")
     _name_axes(figure)
-    return dress(figure, 580, _scales(info.dots, info.drafts))
 
 
 AXES = {
@@ -121,6 +133,21 @@ def _add_line(
     )
 
 
+def _add_stopped(figure: go.Figure, dots: Sequence[Dot]) -> None:
+    if not dots:
+        return
+    figure.add_scatter(
+        x=[dot.acceptance for dot in dots],
+        y=[dot.predicted for dot in dots],
+        mode="markers",
+        name="stopped early (closed form)",
+        marker={"symbol": "x-thin", "size": 5, "line": {"width": 1, "color": GREY}},
+        opacity=0.6,
+        customdata=[dot.hover for dot in dots],
+        hovertemplate=HOVER,
+    )
+
+
 def _add_trials(figure: go.Figure, dots: Sequence[Dot], places: Sequence[float]) -> None:
     for feasible, name, symbol in (
         (False, "over the budget", "circle-open"),
@@ -141,8 +168,8 @@ def _add_trials(figure: go.Figure, dots: Sequence[Dot], places: Sequence[float])
                 **paint([dot.scale for dot, _ in chosen]),
             },
             **_keyed(figure, name, {"symbol": symbol, "size": 9}),
-            text=[dot.hover for dot, _ in chosen],
-            hovertemplate="%{text}<extra></extra>",
+            customdata=[dot.hover for dot, _ in chosen],
+            hovertemplate=HOVER,
         )
     _add_measured(figure, [(p, x) for p, x in zip(dots, places, strict=True) if p.measured])
 
@@ -180,8 +207,8 @@ def _add_measured(figure: go.Figure, chosen: Sequence[tuple[Dot, float]]) -> Non
             "thickness": 1.5,
             "width": 4,
         },
-        text=[dot.hover for dot, _ in chosen],
-        hovertemplate="%{text}<extra></extra>",
+        customdata=[dot.hover for dot, _ in chosen],
+        hovertemplate=HOVER,
     )
 
 

@@ -45,6 +45,15 @@ def read_study_files(study_dir: Path) -> StudyFiles:
         )
     settings = read_mapping(path, what="a study")
     found = record.read(validated(Study, settings, source=str(path)), study_dir)
+    return files_of(study_dir, found)
+
+
+def files_of(study_dir: Path, found: Record) -> StudyFiles:
+    """What the directory of a study holds beside its record.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
     curves = study_dir / "curves.parquet"
     provenance = study_dir / "provenance.json"
     remedy = f"search --resume of study {study_dir.name!r} writes it anew"
@@ -53,7 +62,7 @@ def read_study_files(study_dir: Path) -> StudyFiles:
     return StudyFiles(
         name=study_dir.resolve().name,
         path=study_dir,
-        settings=settings,
+        settings=read_mapping(study_dir / "study.yaml", what="a study"),
         record=found,
         curves=pd.read_parquet(curves) if curves.is_file() else pd.DataFrame(),
         provenance=read_json(provenance, remedy=remedy) if provenance.is_file() else {},

@@ -11,51 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from plotly import graph_objects as go
 
 from foredraft.files import atomic_write
 from foredraft.redaction import redacted
-from foredraft.report import hypervolume, page, scatter, tables
-from foredraft.report.axes import settings_figure, settings_info
-from foredraft.report.curves import curves_figure, curves_info
-from foredraft.report.dots import front_info, ratio_info
+from foredraft.report import page, tables
 from foredraft.report.ladder import Content, ladder_sections
 from foredraft.report.page import Tile
+from foredraft.report.pictures import write_pictures
+from foredraft.report.sections import Section, sections_of
 from foredraft.report.study_files import StudyFiles, read_study_files
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import number, percent, quantity
 from foredraft.search import choice
-
-READING = {
-    "front": (
-        "Each dot is a trial: to the right the target accepts more of what the draft proposes, "
-        "upwards the forecast gets faster. Hollow dots are over the study's budget. "
-        "No trial on the orange line can gain in one direction without losing in the other; "
-        "diamonds are trials of the front, timed for real, and hollow where another measured one "
-        "is better in everything. The bars at the right are the drafts "
-        "without any target."
-    ),
-    "accuracy": (
-        "How much accuracy is lost against what happened. Left of the dashed line, where there is "
-        "one, a trial keeps the budget; above 1× it is faster than the target alone. The best "
-        "place is the upper left."
-    ),
-    "fidelity": (
-        "How far a forecast is from the target's own: at 0 it is the same, at 1 as far from the "
-        "target as the target is from what happened. Left of the dashed line, where there is one, "
-        "a trial keeps the budget; a draft alone that stands there gives the target's forecasts "
-        "without the target."
-    ),
-    "settings": (
-        "Every line is a trial, running through its settings to what they led to; the more "
-        "orange, the faster. Drag along an axis to keep only the trials that pass through there."
-    ),
-    "curves": (
-        "Solid lines are the loss on the validation split, dotted ones on the training split; "
-        "where they part, the model has begun to memorise. Losses of different stages measure "
-        "different things and are not comparable."
-    ),
-}
 
 
 def write_report(study_dir: Path) -> Path:
@@ -65,10 +32,19 @@ def write_report(study_dir: Path) -> Path:
     return path
 
 
+def pictures_of(study_dir: Path, folder: Path) -> list[Path]:
+    """The paths of the key figures of the study in a directory, written as PNG files."""
+    return write_pictures(read_study_files(study_dir), folder)
+
+
 def report_html(study: StudyFiles) -> str:
     """The report as one self-contained page."""
     summary = summary_info(study.record)
-    parts = [page.tiles_html(tiles(summary)), *_figure_sections(study), *_table_sections(study)]
+    parts = [
+        page.tiles_html(tiles(summary)),
+        *map(_section_html, sections_of(study)),
+        *_table_sections(study),
+    ]
     return page.page_html(
         study.name,
         about=about_text(study),
@@ -116,40 +92,11 @@ def tiles(summary: Summary) -> list[Tile]:
     ]
 
 
-def _figure_sections(study: StudyFiles) -> list[str]:
-    record = study.record
-    sections = []
-    if record.complete:
-        sections = [
-            _plot_section(
-                "Acceptance against speedup", "front", scatter.front_figure(front_info(record))
-            ),
-            *(
-                _plot_section(title, name, scatter.ratio_figure(ratio_info(record, metric)))
-                for title, name, metric in (
-                    ("Accuracy against speedup", "accuracy", "mse_ratio"),
-                    ("Fidelity against speedup", "fidelity", "deviation_ratio"),
-                )
-            ),
-        ]
-        settings = settings_info(record.complete)
-        if len(settings.axes) > 1:
-            figure = settings_figure(settings)
-            sections.append(_plot_section("Which settings pay", "settings", figure, min_width=860))
-    searched = hypervolume.hypervolume_info(study.path, record.standings)
-    if searched.studies:
-        sections.append(hypervolume.section(searched))
-    if len(study.curves):
-        figure = curves_figure(curves_info(study.curves))
-        sections.append(
-            _plot_section("How the models were trained", "curves", figure, min_width=860)
-        )
-    return sections
-
-
-def _plot_section(title: str, name: str, figure: go.Figure, *, min_width: int = 0) -> str:
-    plot = page.figure_html(figure, name=name, reading=READING[name], min_width=min_width)
-    return page.section_html(title, plot)
+def _section_html(section: Section) -> str:
+    figure = page.figure_html(
+        section.figure, name=section.name, reading=section.reading, min_width=section.min_width
+    )
+    return page.section_html(section.title, figure, lead=section.lead)
 
 
 def all_ladder_sections(ladders: Sequence[Content]) -> list[str]:

@@ -160,18 +160,34 @@ FRONT_COLUMNS = (
 )
 
 
-def hover_text(point: Point) -> str:
-    """Everything known of a trial, names and values aligned in two columns."""
-    pairs = [(label, show(point)) for label, show in CELLS.items()]
-    pairs += [(name, setting_text(value)) for name, value in settings_of(point.trial).items()]
-    pairs = [(label, text) for label, text in pairs if text != "–"]
-    width = max((len(label) for label, _ in pairs), default=0)
-    # Plotly folds ordinary spaces; these stay.
-    lines = (f"{label.ljust(width)}  {text}".replace(" ", "\u00a0") for label, text in pairs)
-    verdict = "" if point.standing.feasible else " (over the budget)"
-    return "<br>".join(
-        [f"<b>Trial {point.trial.number}</b>{verdict}", *(escape(line) for line in lines)]
-    )
+_WIDTH = max(map(len, CELLS))
+# Plotly folds ordinary spaces; these stay.
+HOVER = "".join(
+    [
+        "<b>Trial %{customdata[0]}</b>%{customdata[1]}",
+        *(
+            f"<br>{label.ljust(_WIDTH)}  %{{customdata[{place}]}}".replace(" ", "\u00a0")
+            for place, label in enumerate(CELLS, start=2)
+        ),
+        f"<br>%{{customdata[{len(CELLS) + 2}]}}<extra></extra>",
+    ]
+)
+"""What hovering a trial tells, as a figure's template of its `hover_cells`: said once a trace."""
+
+
+def hover_cells(point: Point) -> tuple[str, ...]:
+    """A trial for `HOVER`: its number, verdict, every cell, and all of its settings."""
+    verdict = "" if point.standing.feasible else f" ({shortcoming(point)})"
+    told = [f"{name} {setting_text(value)}" for name, value in settings_of(point.trial).items()]
+    lines = [" · ".join(told[start : start + 3]) for start in range(0, len(told), 3)]
+    cells = (escape(show(point)) for show in CELLS.values())
+    settings = "<br>".join(map(escape, lines))
+    return str(point.trial.number), verdict, *cells, settings
+
+
+def shortcoming(point: Point) -> str:
+    """Why a trial may not be chosen: it was stopped early, or is over the budget."""
+    return "stopped early, by the closed form" if point.outcome.stopped else "over the budget"
 
 
 def settings_of(trial: Trial) -> dict[str, Scalar]:

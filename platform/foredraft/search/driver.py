@@ -31,6 +31,7 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.machines import (
+    address_of,
     check_shared,
     cluster_in_words,
     concurrency,
@@ -113,9 +114,10 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
             soft_wrap=True,
         )
     with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
-        console.print(cluster_in_words(connect()), soft_wrap=True)
+        dashboard = connect()
+        console.print(cluster_in_words(dashboard), soft_wrap=True)
         check_shared(storage)
-        _open_directory(study, directory, replace=replace)
+        _open_directory(study, directory, replace=replace, dashboard=dashboard)
         study = study.model_copy(update={"machine": settled(study.machine)})
         target = _obtain_target(study, target_training, storage, console)
         _check_drafts(study, target, storage)
@@ -224,7 +226,7 @@ def _check_data(study: Study) -> list[str]:
     return [note for dataset in opened for note in data.notes(dataset)]
 
 
-def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
+def _open_directory(study: Study, directory: Path, *, replace: bool, dashboard: str | None) -> None:
     if replace and study.database and directory.exists():
         # A database that has been emptied since has nothing to delete.
         with contextlib.suppress(KeyError):
@@ -233,7 +235,8 @@ def _open_directory(study: Study, directory: Path, *, replace: bool) -> None:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
-    results.write_json(directory / "provenance.json", provenance.collect(seed=study.seed))
+    made = provenance.collect(seed=study.seed, ray_dashboard=dashboard and address_of(dashboard))
+    results.write_json(directory / "provenance.json", made)
 
 
 def _resolved(study: Study) -> dict[str, Any]:

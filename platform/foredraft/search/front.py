@@ -31,11 +31,14 @@ def beats(one: Goals, other: Goals) -> bool:
 
 def on_front(points: Sequence[Goals]) -> list[bool]:
     """Which points no other beats; of equal ones the first alone stands for all."""
-    seen: set[Goals] = set()
-    keep = []
-    for point in points:
-        keep.append(point not in seen and not any(beats(other, point) for other in points))
-        seen.add(point)
+    keep = [False] * len(points)
+    front: list[Goals] = []
+    # From the best in the first goal: who comes later beats none of those before.
+    for index in sorted(range(len(points)), key=lambda index: points[index], reverse=True):
+        point = points[index]
+        if not any(other == point or beats(other, point) for other in front):
+            front.append(point)
+            keep[index] = True
     return keep
 
 
@@ -97,8 +100,21 @@ def hypervolumes(trials: Iterable[Trial], *, budget: Budget) -> list[float]:
         if trial.outcome and trial.is_within(budget):
             point = goals(trial.outcome, objectives)
             if not any(other == point or beats(other, point) for other in points):
+                gained = _exclusive(point, points, reference=(0.0, 0.0, worst))
                 points = [p for p in points if not beats(point, p)] + [point]
-                volumes.append(hypervolume(points, reference=(0.0, 0.0, worst)))
+                volumes.append(volumes[-1] + gained)
                 continue
         volumes.append(volumes[-1])
     return volumes[1:]
+
+
+def _exclusive(point: Goals, points: Sequence[Goals], *, reference: Goals) -> float:
+    """The volume that a point alone covers, beside those that do not beat it.
+
+    What it shares with another is covered by the worse of both in every goal (While et al. 2012,
+    the WFG algorithm): far fewer points are left of those than a whole front has.
+    """
+    shared = [tuple(map(min, point, other)) for other in points]
+    worst = [one for one, keep in zip(shared, on_front(shared), strict=True) if keep]
+    alone = hypervolume([point], reference=reference)
+    return alone - hypervolume(worst, reference=reference)

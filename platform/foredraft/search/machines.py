@@ -127,7 +127,12 @@ def cluster_in_words(dashboard: str | None) -> str:
     where = f"Ray at {address}: {size}"
     if not dashboard:
         return where
-    return f"{where}; dashboard {dashboard if '://' in dashboard else f'http://{dashboard}'}"
+    return f"{where}; dashboard {address_of(dashboard)}"
+
+
+def address_of(dashboard: str) -> str:
+    """The address of Ray's dashboard for a browser."""
+    return dashboard if "://" in dashboard else f"http://{dashboard}"
 
 
 def _total() -> dict[str, int]:

@@ -13,8 +13,9 @@ import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from foredraft.search import choice
 from foredraft.search import front as pareto
 from foredraft.search.references import References, Target
 from foredraft.search.trial import Cell, Outcome, Scalar, Trial, other_version
+from foredraft.settings.budgets import Budget
 from foredraft.settings.dimensions import FloatDimension
 from foredraft.settings.study import Study
 
@@ -33,8 +35,11 @@ TRIAL = "trial"
 """The user attribute of Optuna's trial that holds all that was reported."""
 OLD_ROW = "row"
 """The user attribute of version 0.1."""
+DATABASE_FILE = "study.db"
 TRIALS_FILE = "trials.json"
 REFERENCES_FILE = "references.json"
+CONNECT_S = 2
+"""Seconds within which a database must answer."""
 KNEE = "confirmed point of the front nearest to the best of every objective"
 
 
@@ -70,6 +75,18 @@ class Point(NamedTuple):
         return self.standing.trial
 
 
+class Times(NamedTuple):
+    """When a trial began and when it was reported, by the clock of the machine that wrote it."""
+
+    began: datetime | None
+    ended: datetime | None
+
+    @classmethod
+    def of(cls, stored: FrozenTrial) -> Times:
+        """As Optuna keeps them."""
+        return cls(stored.datetime_start, stored.datetime_complete)
+
+
 @dataclass(frozen=True)
 class Record:
     """A study's trials, and what follows from them as they are now."""
@@ -79,6 +96,8 @@ class Record:
     """in order, those under way too"""
     target: Target | None = None
     """None before the target is trained"""
+    times: Mapping[int, Times] = field(default_factory=dict)
+    """by number, of the trials that the storage holds"""
 
     @functools.cached_property
     def standings(self) -> tuple[Standing, ...]:
@@ -101,6 +120,10 @@ class Record:
             )
             for trial, volume in zip(ended, volumes, strict=True)
         )
+
+    def under(self, budget: Budget) -> Record:
+        """The same trials, as if the study had another budget."""
+        return replace(self, study=self.study.model_copy(update={"budget": budget}))
 
     @property
     def complete(self) -> list[Point]:
@@ -156,7 +179,7 @@ class Record:
         index = pareto.knee([self._measured(point.outcome) for point in points])
         return None if index is None else points[index]
 
-    @property
+    @functools.cached_property
     def references(self) -> References | None:
         """What the trials are compared with; None before the target is trained."""
         return References.of(self.study, self.target, self.trials) if self.target else None
@@ -176,15 +199,33 @@ def read(study: Study, directory: Path) -> Record:
     Raises:
         ConfigError: a file of the directory cannot be read, or another version wrote the trials.
     """
-    trials = {trial.number: trial for trial in trials_of(stored(study, directory), study=study)}
-    # What was measured when the study last ended is in the file alone.
-    trials |= {trial.number: trial for trial in _trials_in(directory)}
-    return Record(study, tuple(trials[n] for n in sorted(trials)), _target_in(directory))
+    held = stored(study, directory)
+    return together(
+        study,
+        trials_of(held, study=study),
+        trials_in(directory),
+        target=target_in(directory),
+        times={one.number: Times.of(one) for one in held},
+    )
+
+
+def together(
+    study: Study,
+    held: Iterable[Trial],
+    written: Iterable[Trial],
+    *,
+    target: Target | None,
+    times: Mapping[int, Times],
+) -> Record:
+    """The record of what the storage holds and of what was written when the study last ended."""
+    # What was measured then is in the file alone.
+    trials = {trial.number: trial for trial in (*held, *written)}
+    return Record(study, tuple(trials[n] for n in sorted(trials)), target, times)
 
 
 def address_of(study: Study, directory: Path) -> str:
     """The SQLAlchemy URL of the study's storage."""
-    return study.database or f"sqlite:///{directory / 'study.db'}"
+    return study.database or f"sqlite:///{directory / DATABASE_FILE}"
 
 
 def stored(study: Study, directory: Path) -> list[FrozenTrial]:
@@ -192,21 +233,37 @@ def stored(study: Study, directory: Path) -> list[FrozenTrial]:
 
     None too where a database is out of reach, as a report need not be written where the study ran.
     """
-    url = address_of(study, directory)
-    if not study.database:
-        if not (directory / "study.db").is_file():
-            return []
-        # Not mode=ro: the journal of a killed writer is rolled back by the next who opens it.
-        url = f"sqlite:///file:{directory / 'study.db'}?mode=rw&uri=true"
+    if not (study.database or (directory / DATABASE_FILE).is_file()):
+        return []
     try:
-        storage = optuna.storages.RDBStorage(url, skip_table_creation=True)
+        storage = storage_of(study, directory)
         try:
             return optuna.load_study(study_name=study.name, storage=storage).get_trials()
         finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            close(storage)
     except Exception:  # the storage's own kinds of error differ from database to database
         return []
+
+
+def storage_of(study: Study, directory: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage of the study, to be read; nothing is made where there is none.
+
+    It raises its database's own kinds of error where that is out of reach.
+    """
+    url = address_of(study, directory)
+    if study.database:
+        waits = {"connect_timeout": CONNECT_S} if url.startswith("postgresql") else {}
+        engine = {"pool_pre_ping": True, "connect_args": waits}
+        return optuna.storages.RDBStorage(url, engine, skip_table_creation=True)
+    # Not mode=ro: the journal of a killed writer is rolled back by the next who opens it.
+    url = f"sqlite:///file:{directory / DATABASE_FILE}?mode=rw&uri=true"
+    return optuna.storages.RDBStorage(url, skip_table_creation=True)
+
+
+def close(storage: optuna.storages.RDBStorage) -> None:
+    """Nothing; afterwards no connection of the storage is open."""
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def trials_of(stored: Iterable[FrozenTrial], *, study: Study) -> list[Trial]:
@@ -297,7 +354,7 @@ def _candidate(outcome: Outcome, metric: str) -> choice.Candidate:
     )
 
 
-def _trials_in(directory: Path) -> list[Trial]:
+def trials_in(directory: Path) -> list[Trial]:
     """The trials of a study that has ended, as its directory holds them."""
     content = _content(directory / TRIALS_FILE, default=[])
     # Version 0.1 wrote the flat table alone.
@@ -306,7 +363,8 @@ def _trials_in(directory: Path) -> list[Trial]:
     return [Trial.read(one, study=directory.resolve().name) for one in content]
 
 
-def _target_in(directory: Path) -> Target | None:
+def target_in(directory: Path) -> Target | None:
+    """The target alone, as a study's directory holds it; None before it is trained."""
     content = _content(directory / REFERENCES_FILE, default={}).get("target")
     if not content:
         return None

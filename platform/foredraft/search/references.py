@@ -6,6 +6,7 @@ a draft; what a policy costs the target itself stands beside it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from pydantic import Field
@@ -15,7 +16,8 @@ from foredraft.settings.budgets import Budget
 from foredraft.settings.study import Study
 from speculation import ContextPolicy, cost
 
-CEILING_POINTS = 21
+CEILING_AT = tuple(i / 20 for i in range(21))
+"""Acceptance rates at which the ceiling is told."""
 
 
 class Naive(Errors):
@@ -166,21 +168,28 @@ def _factor(trial: Trial, name: str) -> float | None:
 
 
 def _ceiling(study: Study, judged: list[Judged], *, patch: int) -> tuple[CeilingPoint, ...]:
-    patches = -(-study.evaluation.horizon // patch)
-    acceptances = [i / (CEILING_POINTS - 1) for i in range(CEILING_POINTS)] if judged else []
-    return tuple(
-        CeilingPoint(
-            acceptance=acceptance,
-            speedup=max(
-                cost.best_speedup(
-                    outcome.costs,
-                    acceptance,
-                    patches=patches,
-                    renorm_every=policy_of(trial, study).renorm_every,
-                    batch=study.evaluation.batch,
-                )
-                for trial, outcome in judged
-            ),
+    patches, batch = -(-study.evaluation.horizon // patch), study.evaluation.batch
+    by_draft = {
+        _best_speedups(
+            outcome.costs,
+            patches=patches,
+            renorm_every=policy_of(trial, study).renorm_every,
+            batch=batch,
         )
-        for acceptance in acceptances
+        for trial, outcome in judged
+    }
+    best = map(max, zip(*by_draft, strict=True))
+    return tuple(
+        CeilingPoint(acceptance=acceptance, speedup=speedup)
+        for acceptance, speedup in zip(CEILING_AT if by_draft else (), best, strict=True)
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _best_speedups(
+    costs: cost.PassCosts, *, patches: int, renorm_every: int, batch: int
+) -> tuple[float, ...]:
+    """The ceiling that one draft's costs grant; whoever watches a study asks for it often."""
+    return cost.best_speedups(
+        costs, CEILING_AT, patches=patches, renorm_every=renorm_every, batch=batch
     )

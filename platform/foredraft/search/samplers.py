@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from foredraft.errors import ConfigError
@@ -62,3 +68,14 @@ def draw(trial: optuna.Trial, dimensions: dict[str, Dimension]) -> dict[str, Any
                 name, dimension.low, dimension.high, step=dimension.step, log=dimension.log
             )
     return settings
+
+
+def distribution_of(dimension: Dimension) -> BaseDistribution:
+    """What Optuna draws a dimension from."""
+    if isinstance(dimension, ChoiceDimension):
+        return CategoricalDistribution(dimension.choices)
+    if isinstance(dimension, FloatDimension):
+        return FloatDistribution(
+            dimension.low, dimension.high, log=dimension.log, step=dimension.step
+        )
+    return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)

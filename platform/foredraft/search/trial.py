@@ -285,11 +285,16 @@ class Trial(Part):
         """The trial of a JSON object, as `model_dump` wrote it.
 
         Raises:
-            ConfigError: another version of foredraft wrote it; names the study.
+            ConfigError: another version of foredraft wrote it, or a figure of it is no number;
+                names the study.
         """
         try:
             return cls.model_validate(content)
         except ValidationError as error:
+            for one in error.errors():
+                if one["type"] == "finite_number":
+                    number = content.get("number") if isinstance(content, dict) else None
+                    raise no_number(study, number, ".".join(map(str, one["loc"]))) from error
             raise other_version(study) from error
 
     def flat(self) -> dict[str, Cell]:
@@ -310,6 +315,14 @@ def other_version(study: str) -> ConfigError:
     return ConfigError(
         f"study {study!r} was searched by another version of foredraft, whose trials this one "
         "cannot read: search anew with --replace"
+    )
+
+
+def no_number(study: str, number: object, field: str) -> ConfigError:
+    """The refusal of a study in which something that was counted is NaN or infinite."""
+    return ConfigError(
+        f"study {study!r}: {field} of trial {number} is no number, so that nothing can be held "
+        "against it: search anew with --replace"
     )
 
 

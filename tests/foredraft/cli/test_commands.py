@@ -78,11 +78,14 @@ SMALLER_MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff"
 # Shown commands that cannot be run here: they are parsed, and why.
 PARSED_ONLY = {
     "data fetch": "downloads a published file",
+    "dashboard": "serves until it is interrupted; tests/browser walks it",
+    "tensorboard": "serves until it is interrupted",
+    "--png": "needs a browser; tests/browser walks it",
     "--workers": "Ray Train's workers are walked by test_train, minutes long",
 }
 OTHER_PROGRAMS = {"git", "make", "export", "ray", "pip", "tensorboard", "optuna-dashboard"}
 VERBS = ("data", "train", "import", "evaluate", "bench", "progression", "drafts", "search")
-VERBS += ("report", "reprice", "forecast")
+VERBS += ("report", "dashboard", "tensorboard", "reprice", "forecast")
 
 
 class Ended(NamedTuple):

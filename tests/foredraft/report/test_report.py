@@ -256,19 +256,24 @@ def test_the_front_is_still_drawn_where_no_trial_kept_the_budget(trials: list[Tr
 
 def test_hovering_a_trial_tells_all_its_settings_and_metrics(joint: Record) -> None:
     info = dots.front_info(joint)
-    dot = next(dot for dot in info.dots if dot.on_front and "gaussian" in dot.hover)
-    for name in (
-        "scale",
-        "rule",
-        "sigma",
-        "bias",
-        "lookahead",
-        "emit",
-        "mse\u00a0ratio",
-        "measured",
-    ):
-        assert name in dot.hover
-    assert "mse_tol" not in dot.hover
+    dot = next(dot for dot in info.dots if dot.on_front and "gaussian" in dot.hover[-1])
+    for name in ("scale", "rule", "sigma", "bias", "lookahead", "emit"):
+        assert name in dot.hover[-1]
+    assert "mse_tol" not in dot.hover[-1]
+    for place, label in enumerate(tables.CELLS, start=2):
+        told = tables.CELLS[label](next(p for p in joint.front if p.trial.number == dot.number))
+        assert dot.hover[place] == told
+        assert label.replace(" ", "\u00a0") in tables.HOVER
+
+
+def test_a_trial_that_was_stopped_early_is_drawn_where_the_closed_form_puts_it(
+    joint: Record,
+) -> None:
+    info = dots.front_info(joint)
+    stopped = [trial for trial in joint.trials if trial.state == "pruned"]
+    assert [dot.number for dot in info.stopped] == [trial.number for trial in stopped]
+    assert not any(dot.feasible or dot.on_front for dot in info.stopped)
+    assert "stopped early" in info.stopped[0].hover[1]
 
 
 def test_only_the_fastest_and_the_slowest_draft_are_labelled(joint: Record) -> None:
@@ -471,7 +476,7 @@ def test_too_few_pairs_are_told_as_such_instead_of_an_interval(make_trial: MakeT
         info = summary.summary_info(record_of([make_trial(0, speedup=1.5, pairs=pairs)]))
         assert words in study_report.tiles(info)[0].note
     (dot,) = dots.dots_of(record_of([make_trial(0, speedup=1.5, pairs=3)]))
-    assert "1.50×\u00a0(3\u00a0pairs)" in dot.hover
+    assert "1.50× (3 pairs)" in dot.hover
     assert (dot.low, dot.high) == (None, None)
 
 
@@ -484,7 +489,7 @@ def test_accuracy_and_acceptance_are_told_with_their_intervals(make_trial: MakeT
         "1.000 [0.991, 1.008]",
     )
     assert (second["accepted"], second["mse ratio"]) == ("80.0 %", "1.000")
-    assert "[71.0,\u00a088.0]" in dots.dots_of(record)[0].hover
+    assert "80.0 % [71.0, 88.0]" in dots.dots_of(record)[0].hover
 
 
 def front_rows(record: Record) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:

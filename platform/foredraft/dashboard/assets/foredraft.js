@@ -1,0 +1,152 @@
+// What the page does by itself: the address holds the whole view, everything else follows from it.
+window.dash_clientside = window.dash_clientside || {};
+
+(() => {
+  const STEPS = 200;
+  let sliding = 0;
+  const none = () => window.dash_clientside.no_update;
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
+  const asked = (search) => new URLSearchParams(search || window.location.search);
+
+  // `replace` leaves no step for the back button: a slider passes hundreds of values.
+  function go(changes, replace = false) {
+    const query = asked();
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null) query.delete(name);
+      else query.set(name, value);
+    }
+    const text = query.toString();
+    const search = text ? "?" + text : "";
+    if (search === window.location.search) return;
+    if (replace) window.history.replaceState(window.history.state, "", search || "/");
+    set("url", {search});
+  }
+
+  // A slider stands at 0..STEPS; its right end is no bound of its own.
+  const bounds = {
+    mse_ratio: {
+      at: (place, [low, high]) => low + ((high - low) * place) / STEPS,
+      place: (value, [low, high]) => (STEPS * (value - low)) / (high - low),
+      text: (value) => value.toFixed(4),
+    },
+    deviation_ratio: {
+      at: (place, [low, high]) => low * Math.pow(high / low, place / STEPS),
+      place: (value, [low, high]) => (STEPS * Math.log(value / low)) / Math.log(high / low),
+      text: (value) => Number(value.toPrecision(3)).toString(),
+    },
+  };
+
+  function bound(limits, name) {
+    const given = asked().get(name);
+    const value = given === null ? limits[name].own : Number(given);
+    return value === null || value === undefined ? null : value;
+  }
+
+  function label(limits, name, value) {
+    return value === null ? "any" : "at most " + bounds[name].text(value);
+  }
+
+  window.dash_clientside.foredraft = {
+    // Each part of the view by itself, so that a part that stays asks nothing of the server.
+    split: (search, pathname, scope, picked, tab, axis) => {
+      const query = asked(search);
+      const part = (names) => {
+        const kept = new URLSearchParams();
+        for (const [name, value] of query) if (names.includes(name)) kept.append(name, value);
+        return kept.toString();
+      };
+      const now = [
+        part(["study", "mse_ratio", "deviation_ratio"]),
+        part(["trial", "pinned"]),
+        query.get("tab") || "front",
+        query.get("axis") || "acceptance",
+      ];
+      return [scope, picked, tab, axis].map((old, i) => (old === now[i] ? none() : now[i]));
+    },
+
+    slide: (mse, deviation, limits) => {
+      if (!limits || !limits.mse_ratio) return none();
+      const trigger = window.dash_clientside.callback_context.triggered_id;
+      const name = {"slider-mse_ratio": "mse_ratio", "slider-deviation_ratio": "deviation_ratio"}[trigger];
+      if (!name) return none();
+      const place = Number(name === "mse_ratio" ? mse : deviation);
+      const now = bound(limits, name);
+      const range = limits[name].range;
+      const shown = now === null ? STEPS : Math.round(bounds[name].place(now, range));
+      if (place === Math.max(0, Math.min(STEPS, shown))) return none();
+      const value = bounds[name].text(bounds[name].at(place, range));
+      set("label-" + name, {children: label(limits, name, Number(value))});
+      // A drag passes many values; the server is asked where it rests.
+      window.clearTimeout(sliding);
+      sliding = window.setTimeout(() => go({[name]: value}, true), 120);
+      return none();
+    },
+
+    // The sliders follow the address: after a link, and after the back button.
+    place: (search, limits) => {
+      if (!limits || !limits.mse_ratio) return none();
+      for (const name of Object.keys(bounds)) {
+        const value = bound(limits, name);
+        const place = value === null ? STEPS : bounds[name].place(value, limits[name].range);
+        set("slider-" + name, {value: Math.max(0, Math.min(STEPS, Math.round(place)))});
+        set("label-" + name, {children: label(limits, name, value)});
+      }
+      return none();
+    },
+
+    click: (clicked, figure, studies) => {
+      const point = clicked && clicked.points && clicked.points[0];
+      if (!point || !Array.isArray(point.customdata)) return none();
+      const trace = figure.data[point.curveNumber];
+      const study = (trace && trace.meta) || asked().getAll("study")[0];
+      go({trial: study + ":" + point.customdata[0]});
+      set("front", {clickData: null});
+      // Beside the figure where there is room, under it on a narrow page.
+      if (window.innerWidth < 1280) {
+        document.getElementById("trial").scrollIntoView({behavior: "smooth", block: "start"});
+      }
+      return none();
+    },
+
+    pick: () => {
+      // A button that has just come is no click, though Dash asks of it too.
+      const context = window.dash_clientside.callback_context;
+      const id = context.triggered_id;
+      if (!id || !context.triggered.some((one) => one.value)) return none();
+      go(id.pinned ? {pinned: id.trial || null} : {trial: id.trial || null});
+      return none();
+    },
+
+    tab: (...clicks) => {
+      const id = window.dash_clientside.callback_context.triggered_id;
+      if (id) go({tab: id.replace("go-", "") === "front" ? null : id.replace("go-", "")});
+      return none();
+    },
+
+    axis: (...clicks) => {
+      const id = window.dash_clientside.callback_context.triggered_id;
+      const name = id && id.replace("axis-", "");
+      if (name) go({axis: name === "acceptance" ? null : name});
+      return none();
+    },
+
+    own: (clicks) => {
+      if (clicks) go({mse_ratio: null, deviation_ratio: null});
+      return none();
+    },
+
+    // Which tab and axis are chosen, and which part of the page is to be seen.
+    show: (tab, axis, scope) => {
+      const listed = !new URLSearchParams(scope || "").has("study");
+      const tabs = ["front", "why", "training", "cost"];
+      const axes = ["acceptance", "mse_ratio", "deviation_ratio"];
+      return [
+        {display: listed ? "block" : "none"},
+        {display: listed ? "none" : "block"},
+        ...tabs.map((name) => ({display: name === tab ? "block" : "none"})),
+        ...tabs.map((name) => (name === tab ? "chosen" : "")),
+        ...axes.map((name) => (name === axis ? "chosen" : "")),
+      ];
+    },
+  };
+})();

@@ -1,0 +1,74 @@
+"""Parts of a page from plain values: React writes their text, so that no name is ever markup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from foredraft.report import page
+from foredraft.report.page import Tile
+from foredraft.report.tables import Table
+
+
+def tiles(shown: Sequence[Tile]) -> html.Dl:
+    """The row of key figures."""
+    return html.Dl(
+        [
+            html.Div(
+                [html.Dt(one.label), html.Dd([one.value, html.Small(one.note)])], className="tile"
+            )
+            for one in shown
+        ],
+        className="tiles",
+    )
+
+
+def table(shown: Table, *, links: dict[str, Any] | None = None) -> html.Div:
+    """A table in a frame of its own; `links` are components for texts of the first column."""
+    head = [html.Th(text, className=_side(text, shown)) for text in shown.columns]
+    rows = []
+    for place, row in enumerate(shown.rows):
+        cells = [
+            html.Td(
+                (links or {}).get(text, text) if not column else text, className=_side(n, shown)
+            )
+            for column, (n, text) in enumerate(zip(shown.columns, row, strict=True))
+        ]
+        rows.append(html.Tr(cells, className="best" if place == shown.best else ""))
+    body = html.Table([html.Thead(html.Tr(head)), html.Tbody(rows)])
+    note = [html.P(shown.note, className="note")] if shown.note else []
+    return html.Div([html.Div(body, className="scroll", tabIndex=0), *note])
+
+
+def _side(name: str, shown: Table) -> str:
+    return "number" if name in shown.numeric else ""
+
+
+def graph(
+    name: str, *, reading: str = "", figure: Any = None, style: dict[str, str] | None = None
+) -> html.Figure:
+    """A figure that callbacks fill, and how to read it."""
+    plot = dcc.Graph(
+        id=name,
+        figure=figure or {"data": [], "layout": {}},
+        config=dict(page.CONFIG),  # type: ignore[arg-type]
+        className="plot",
+        responsive=True,
+        style=style or {},
+    )
+    caption = html.Figcaption([html.B("How to read it. "), reading]) if reading else None
+    return html.Figure([html.Div(plot, className="scroll"), caption])
+
+
+def copyable(name: str, text: str) -> html.Div:
+    """Text that a click copies."""
+    block = html.Pre(text, id=name)
+    button = dcc.Clipboard(target_id=name, title="copy", className="clipboard")
+    return html.Div([block, button], className="copy")
+
+
+def paragraph(sentences: Sequence[str], *, name: str) -> list[html.P]:
+    """Sentences in one paragraph; nothing where there are none."""
+    return [html.P(" ".join(sentences), className=name)] if sentences else []

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLATFORM = ROOT / "platform" / "foredraft"
 ROOMS = (
-    *("data", "settings", "train", "bank", "judge", "search", "report", "forecast", "cli"),
+    *("data", "settings", "train", "bank", "judge", "cluster"),
+    *("search", "report", "forecast", "cli"),
     "__main__",
 )
 """In the order in which data flows; what lies loose beside them (errors, files) is below all."""

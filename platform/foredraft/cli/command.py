@@ -28,6 +28,8 @@ from foredraft import __version__, provenance
 from foredraft.cli.bank import Drafts
 from foredraft.cli.common import Verb
 from foredraft.cli.datasets import Data
+from foredraft.cli.doctor import Doctor
+from foredraft.cli.jobs import Submit
 from foredraft.cli.ladders import Progression
 from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Reprice, Search
@@ -47,6 +49,8 @@ Command = (
     | Annotated[Report, subcommand("report")]
     | Annotated[Reprice, subcommand("reprice")]
     | Annotated[Forecast, subcommand("forecast")]
+    | Annotated[Submit, subcommand("submit")]
+    | Annotated[Doctor, subcommand("doctor")]
 )
 
 

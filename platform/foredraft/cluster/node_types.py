@@ -24,7 +24,7 @@ ACCELERATOR = "accelerator_type:"
 """What Ray's resources of a kind of accelerator are named after."""
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where a pod finds the name of its namespace."""
-ASKED_S = 120.0
+ASKED_S = 300.0
 """Seconds within which the head tells what its autoscaler was given."""
 
 

@@ -15,8 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLATFORM = ROOT / "platform" / "foredraft"
 ROOMS = (
-    *("data", "settings", "train", "bank", "judge", "search", "report", "dashboard"),
-    *("forecast", "cli", "__main__"),
+    *("data", "settings", "train", "bank", "judge", "cluster"),
+    *("search", "report", "dashboard", "forecast", "cli"),
+    "__main__",
 )
 """In the order in which data flows; what lies loose beside them (errors, files) is below all."""
 FOREIGN_TO_MODELS = {"foredraft", "ray", "optuna", "plotly", "pandas", "pydantic", "time"}

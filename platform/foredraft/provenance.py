@@ -40,20 +40,25 @@ PACKAGES = (
     "tensorboard",
 )
 GIT_TIMEOUT_S = 5
+SUBMITTED = "FOREDRAFT_SUBMITTED"
+"""The variable in which a job finds who submitted it, by which command, of which code."""
 
 
 def collect(*, command: list[str] | None = None, **extra: Any) -> dict[str, Any]:
     """Who, when, what, where and with which versions, as a JSON-able dict; `extra` is added to it.
 
-    Reads no environment variables beyond the user's name; passwords in the command are blotted
-    out. `command` is this process's own by default.
+    Reads no environment variables beyond the user's name, and what a submitted job was told of who
+    submitted it; passwords in the command are blotted out. `command` is this process's own by
+    default.
     """
+    submitted = _submitted()
     facts: dict[str, Any] = {
         "user": _user(),
         "host": platform.node(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": redacted_words(sys.argv if command is None else command),
-        "git": git_state(Path(__file__)),
+        # A job's copy of the code has no history: who submitted it told its commit.
+        "git": git_state(Path(__file__)) or submitted.get("git"),
         "python": platform.python_version(),
         "versions": _versions(),
         "platform": platform.platform(),
@@ -62,9 +67,16 @@ def collect(*, command: list[str] | None = None, **extra: Any) -> dict[str, Any]
         "num_threads": torch.get_num_threads(),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+    if submitted:
+        facts["submitted"] = submitted
     if clash := sorted(facts.keys() & extra.keys()):
         raise ValueError(f"provenance: {', '.join(clash)} is collected already; use another name")
     return facts | extra
+
+
+def _submitted() -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(os.environ.get(SUBMITTED, "{}"))
+    return facts
 
 
 def git_state(file: Path) -> dict[str, Any] | None:

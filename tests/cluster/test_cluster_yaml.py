@@ -1,4 +1,4 @@
-"""cluster.yaml against Ray's own schema and against the traps of Ray's AWS defaults; no network.
+"""The two cluster files against Ray's own schema and the traps of its defaults; no network.
 
 pytest tests/cluster/test_cluster_yaml.py
 """
@@ -12,6 +12,10 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from foredraft.cluster.allotment import allot
+from foredraft.cluster.node_types import described, merged
+from foredraft.settings.config import Machine
 
 ROOT = Path(__file__).parents[2]
 GPU_FAMILY = re.compile(r"(g\d|p\d)")  # AWS's names of instances with NVIDIA's GPUs
@@ -91,22 +95,85 @@ def test_a_key_that_ray_does_not_know_is_refused_inside_a_node_type(
         checked(wrong)
 
 
-def test_the_head_holds_no_gpu(config: dict[str, Any]) -> None:
+def test_no_task_runs_on_the_head(config: dict[str, Any]) -> None:
     head = config["available_node_types"][config["head_node_type"]]
     assert not GPU_FAMILY.match(head["node_config"]["InstanceType"])
-    assert head["resources"]["GPU"] == 0
+    assert head["resources"] == {"CPU": 0, "GPU": 0}
 
 
-def test_every_worker_is_a_spot_instance_with_a_gpu_and_all_of_them_may_leave(
-    config: dict[str, Any],
-) -> None:
+def workers(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     types = config["available_node_types"]
-    workers = [node for name, node in types.items() if name != config["head_node_type"]]
-    assert workers
-    for node in workers:
+    return {name: node for name, node in types.items() if name != config["head_node_type"]}
+
+
+def test_every_worker_has_gpus_and_all_of_them_may_leave(config: dict[str, Any]) -> None:
+    for node in workers(config).values():
         assert GPU_FAMILY.match(node["node_config"]["InstanceType"])
-        assert node["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
-        assert node["min_workers"] == 0 < node["max_workers"] <= config["max_workers"]
+        assert node["min_workers"] == 0
+        assert node["max_workers"] <= config["max_workers"]
+        assert node["resources"]["GPU"] in (1, 4)
+
+
+def test_workers_are_spot_unless_the_user_says_otherwise(config: dict[str, Any]) -> None:
+    for name, node in workers(config).items():
+        market = node["node_config"].get("InstanceMarketOptions", {}).get("MarketType")
+        assert market == ("spot" if node["max_workers"] else None), name
+    assert (
+        workers(config)["gpu_worker_on_demand"]["resources"]
+        == (workers(config)["gpu_worker"]["resources"])
+    )
+
+
+def test_every_node_is_tagged_and_its_disk_encrypted(config: dict[str, Any]) -> None:
+    for node in node_configs(config):
+        assert node["TagSpecifications"][0]["Tags"]
+        assert all(disk["Ebs"]["Encrypted"] for disk in node["BlockDeviceMappings"])
+
+
+def test_a_study_that_begins_with_the_head_alone_is_given_gpus(config: dict[str, Any]) -> None:
+    given = allot(Machine(), merged(described(config), []))
+    assert given.judging.needs["num_gpus"] == 1
+    assert given.judging.cpus == 4
+    assert given.at_once == 2 * 4 + 6
+    assert given.in_words.startswith("training: 1 GPU, 4 CPUs on four_gpu_worker or gpu_worker;")
+
+
+def test_what_is_no_ones_yet_is_marked_for_the_user_to_change() -> None:
+    made_up = re.compile(r"sg-0123|fs-0123|Name: foredraft-|^  region: |192\.0\.2\.|ssh_user: fore")
+    for name in ("cluster.yaml", "cluster.local.yaml"):
+        lines = (ROOT / name).read_text().splitlines()
+        assert [line for line in lines if made_up.search(line) and "CHANGE" not in line] == []
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster.local.yaml"])
+def test_jobs_know_where_storage_and_data_are(name: str) -> None:
+    for command in start_commands(checked(yaml.safe_load((ROOT / name).read_text()))):
+        assert re.search(r"FOREDRAFT_STORAGE=/\S+ FOREDRAFT_DATA=/\S+;.*ray start", command)
+
+
+def test_logins_have_the_mode_that_the_token_needs(config: dict[str, Any]) -> None:
+    assert any(".bashrc" in c and "RAY_AUTH_MODE=token" in c for c in config["setup_commands"])
+
+
+@pytest.fixture(scope="module")
+def local() -> dict[str, Any]:
+    return checked(yaml.safe_load((ROOT / "cluster.local.yaml").read_text()))
+
+
+def test_the_local_file_is_as_careful_as_that_for_aws(
+    local: dict[str, Any], config: dict[str, Any]
+) -> None:
+    assert unauthenticated_starts(local) == exposed_dashboards(local) == []
+    assert development_wheels(local) == []
+    assert local["file_mounts"] == config["file_mounts"]
+    assert "--constraint ~/foredraft/constraints.txt" in "\n".join(local["setup_commands"])
+
+
+def test_the_local_file_needs_no_cloud_and_starts_its_workers(local: dict[str, Any]) -> None:
+    assert not [c for c in setup_commands(local) if "cloud-init" in c or "boto3" in c]
+    assert "RAY_enable_autoscaler_v2=0" in local["head_start_ray_commands"][1]
+    assert local["max_workers"] == len(local["provider"]["worker_ips"])
+    assert described(local) == [], "its nodes are told by what is there"
 
 
 def test_no_node_exposes_the_dashboard_to_the_world(

@@ -20,8 +20,8 @@ def quick_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def ray_cluster() -> Iterator[None]:
     import ray
 
-    from foredraft.search import machines
+    from foredraft.cluster import joining
 
-    machines.connect()
+    joining.connect()
     yield
     ray.shutdown()

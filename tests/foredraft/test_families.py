@@ -21,10 +21,11 @@ import ray
 import torch
 
 from foredraft import bank, data, train
+from foredraft.cluster import joining
 from foredraft.errors import ConfigError
 from foredraft.judge import bench, evaluate, timing
 from foredraft.judge.examine import Examiner, default_rule
-from foredraft.search import driver, machines, plan
+from foredraft.search import driver, plan
 from foredraft.settings.config import Evaluation, Machine, Training, validated
 from foredraft.settings.study import Study
 from speculation import ContextPolicy, InvalidInput, checkpoint, families, rollout, speculate
@@ -237,7 +238,7 @@ def test_a_depth_is_refused_where_a_family_has_no_layers() -> None:
 @pytest.fixture
 def _workers_know_the_families(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(FAMILIES), os.getenv("PYTHONPATH", ""))))
-    machines.connect()
+    joining.connect()
     yield
     ray.shutdown()
 

@@ -421,3 +421,12 @@ def test_git_state_is_that_of_a_tracked_file_only(tmp_path, monkeypatch):
     assert not clean["dirty"]
     file.write_text("x = 2\n")
     assert provenance.git_state(file) == clean | {"dirty": True}
+
+
+def test_a_job_knows_who_submitted_it_and_of_which_commit(monkeypatch):
+    facts = {"user": "me", "command": ["foredraft", "search"], "git": {"commit": "abc"}}
+    monkeypatch.setenv(provenance.SUBMITTED, json.dumps(facts))
+    monkeypatch.setattr(provenance, "git_state", lambda file: None)  # a job's copy has no history
+    told = provenance.collect()
+    assert told["submitted"] == facts
+    assert told["git"] == {"commit": "abc"}

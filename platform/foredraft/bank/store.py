@@ -94,7 +94,7 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
         "target": target,
         # Every worker draws its own dropout, and each kind of device has its own random numbers.
         "workers": max(1, machine.workers),
-        "device": machine.device or ("cuda" if train.uses_gpu(machine) else "cpu"),
+        "device": train.kind_of_device(machine),
         "versions": versions,
     }
 

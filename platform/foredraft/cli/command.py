@@ -28,6 +28,8 @@ from foredraft import __version__, provenance
 from foredraft.cli.bank import Drafts
 from foredraft.cli.common import Verb
 from foredraft.cli.datasets import Data
+from foredraft.cli.doctor import Doctor
+from foredraft.cli.jobs import Submit
 from foredraft.cli.ladders import Progression
 from foredraft.cli.live import Dashboard, Tensorboard
 from foredraft.cli.pairs import Bench, Evaluate
@@ -50,6 +52,8 @@ Command = (
     | Annotated[Tensorboard, subcommand("tensorboard")]
     | Annotated[Reprice, subcommand("reprice")]
     | Annotated[Forecast, subcommand("forecast")]
+    | Annotated[Submit, subcommand("submit")]
+    | Annotated[Doctor, subcommand("doctor")]
 )
 
 

@@ -103,6 +103,11 @@ class Common:
         return 0
 
 
+def say_line(line: str) -> None:
+    """Print a line of progress as it is, on standard error."""
+    STDERR.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def flat(words: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     """The words of a flag that may be given several times, in order."""
     return tuple(word for given in words for word in given)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from foredraft.cli.common import STDERR, Common, Result
 from foredraft.cli.reading import ReadsData
-from foredraft.cli.training import Workers, say_epoch
-from foredraft.settings.config import Count, Machine
+from foredraft.cli.training import Workers, machine_of, say_epoch
+from foredraft.settings.config import Count
 from foredraft.settings.ladders import ladder_of
 
 
@@ -38,14 +38,10 @@ class Progression(ReadsData, Common):
         ladder = ladder_of(
             self.recipe, target=self.target, windows=self.windows, seed=self.seed, read=self.given
         )
-        if self.workers:
-            from foredraft.search import machines
-
-            machines.connect()
         directory = progression.climb(
             ladder,
             storage=self.storage,
-            machine=Machine(workers=self.workers),
+            machine=machine_of(self.workers),
             say=lambda text: STDERR.print(text, highlight=False),
             log=say_epoch,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from tyro.conf import Positional
 
-from foredraft.cli.common import STDERR, Common, Result, show
+from foredraft.cli.common import STDERR, Common, Result, say_line, show
 from foredraft.cli.reading import ReadsData
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
@@ -60,7 +60,7 @@ class Search(Common):
         if self.dry_run:
             from foredraft.search import plan
 
-            return plan.of(study, storage=self.storage)
+            return plan.of(study, storage=self.storage, say=say_line)
         directory = driver.run(
             study,
             storage=self.storage,
@@ -243,7 +243,7 @@ class Reprice(Common):
 
         train.use_threads(self.threads or study.machine.cpus)
         use_gpu = None if self.device is None else self.device == "cuda"
-        if use_gpu and not train.uses_gpu(Machine()):
+        if use_gpu and train.kind_of_device(Machine()) == "cpu":
             raise ConfigError("--device is cuda: no CUDA device was found; give cpu")
         return train.device_of(Machine(use_gpu=use_gpu))
 

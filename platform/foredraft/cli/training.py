@@ -12,7 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg, subcommand
 import timer.checkpoint
 import timer_xl.checkpoint
 from foredraft import bank, data, train
-from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat
+from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat, say_line
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
@@ -268,14 +268,10 @@ class Import(Common):
 
 
 def _train(training: Training, *, kind: bank.Kind, workers: int, storage: Path) -> Result:
-    machine = Machine(workers=workers)
-    if workers:
-        from foredraft.search import machines
-
-        machines.connect()
+    machine = machine_of(workers)
     for sets in train.checked(training, workers=max(1, workers)):
         for note in (note for dataset in sets.values() for note in data.notes(dataset)):
-            STDERR.print(note, soft_wrap=True, markup=False, highlight=False)
+            say_line(note)
     path = bank.obtain(
         training,
         kind=kind,
@@ -285,6 +281,21 @@ def _train(training: Training, *, kind: bank.Kind, workers: int, storage: Path) 
         examine=Examiner.of(training),
     )
     return _described(path)
+
+
+def machine_of(workers: int) -> Machine:
+    """What a training may use: with workers the cluster's devices, which is joined; else this one.
+
+    Raises:
+        ConfigError: the cluster is out of reach, or has no room for so many workers.
+    """
+    machine = Machine(workers=workers)
+    if not workers:
+        return machine
+    from foredraft.cluster import allotment, joining
+
+    joining.connect()
+    return allotment.of_cluster(machine, say=say_line).machine
 
 
 def _described(path: Path) -> Result:

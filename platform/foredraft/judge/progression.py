@@ -61,7 +61,8 @@ def climb(
     ]
     # All are trained before the first is timed: nothing else runs in this process then.
     train.use_threads(machine.cpus)
-    device = train.device_of(machine)
+    # Rungs are judged in this process, on what it has; its workers may have another device.
+    device = train.device_of(machine.model_copy(update={"device": None}))
     target = evaluate.ready(checkpoint.load(target_path), ladder.evaluation, device)
     judged = [_judged(target, e) for e in _evaluations(ladder.evaluation, target.config)]
     rows = [_target_row(target, target_path, judged), _naive_row(target, judged)]

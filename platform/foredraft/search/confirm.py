@@ -10,10 +10,11 @@ from typing import NamedTuple
 import ray
 from rich.console import Console
 
+from foredraft.cluster.allotment import Allotment
+from foredraft.cluster.tasks import Share, submit
 from foredraft.judge import evaluate, timing
 from foredraft.search import judging
 from foredraft.search.doubts import Expected, trusted
-from foredraft.search.machines import Device, devices, submit
 from foredraft.search.record import Point, Record
 from foredraft.search.references import policy_of
 from foredraft.search.trial import Measured, OnTest, Outcome, Trial
@@ -36,7 +37,15 @@ class Pair(NamedTuple):
     target: Path
 
 
-def confirm(record: Record, *, storage: Path, target: Path, console: Console) -> Record:
+class Place(NamedTuple):
+    """Where the models are, and what timing and judging them is given."""
+
+    storage: Path
+    target: Path
+    allotment: Allotment
+
+
+def confirm(record: Record, *, place: Place, console: Console) -> Record:
     """The record with every point of its front measured: on each kind of device, and on test data.
 
     A point that was measured already is measured anew, beside the others. The one that is chosen
@@ -44,7 +53,7 @@ def confirm(record: Record, *, storage: Path, target: Path, console: Console) ->
     """
     trials = {trial.number: trial for trial in record.trials}
     for point in record.front:
-        measured = _measured(point, record, storage=storage, target=target)
+        measured = _measured(point, record, place)
         trials[point.trial.number] = point.trial.model_copy(update={"outcome": measured})
         console.print(_in_words(point.trial.number, measured), soft_wrap=True)
     confirmed = Record(record.study, tuple(trials.values()), record.target)
@@ -52,15 +61,15 @@ def confirm(record: Record, *, storage: Path, target: Path, console: Console) ->
         if point.standing.confirmed is False:
             number = point.trial.number
             console.print(f"trial {number} fell off the front when it was measured")
-    return _chosen_afresh(confirmed, storage=storage, target=target, console=console)
+    return _chosen_afresh(confirmed, place, console=console)
 
 
-def _chosen_afresh(record: Record, *, storage: Path, target: Path, console: Console) -> Record:
+def _chosen_afresh(record: Record, place: Place, *, console: Console) -> Record:
     """The record with its choice timed once more, where it has one."""
     point = record.favourite
     if point is None:
         return record
-    fresh = _timings(point, record, storage=storage, target=target)
+    fresh = _timings(point, record, place)
     outcome = point.outcome.model_copy(update={"fresh": fresh})
     again = _with_doubt(next(iter(fresh.values())))
     sentence = f"trial {point.trial.number} is the best of them; timed once more: {again}"
@@ -76,54 +85,56 @@ def _chosen_afresh(record: Record, *, storage: Path, target: Path, console: Cons
     )
 
 
-def _measured(point: Point, record: Record, *, storage: Path, target: Path) -> Outcome:
+def _measured(point: Point, record: Record, place: Place) -> Outcome:
     """What the point came to, with its timing and its accuracy on the test split."""
     study = record.study
-    timings = _timings(point, record, storage=storage, target=target)
-    pair = _pair(point.outcome, storage=storage, target=target)
-    test = _on_test(study, evaluation_of(point.trial, study), pair, point.outcome)
+    timings = _timings(point, record, place)
+    pair = _pair(point.outcome, place)
+    evaluation, share = evaluation_of(point.trial, study), place.allotment.judging
+    test = _on_test(study, evaluation, pair, point.outcome, share=share)
     return point.outcome.model_copy(update={"timing": timings, "fresh": {}, "test": test})
 
 
-def _pair(outcome: Outcome, *, storage: Path, target: Path) -> Pair:
-    return Pair(storage / "drafts" / outcome.draft.key, outcome.rule, outcome.plan, target)
+def _pair(outcome: Outcome, place: Place) -> Pair:
+    draft = place.storage / "drafts" / outcome.draft.key
+    return Pair(draft, outcome.rule, outcome.plan, place.target)
 
 
-def _timings(point: Point, record: Record, *, storage: Path, target: Path) -> dict[str, Measured]:
+def _timings(point: Point, record: Record, place: Place) -> dict[str, Measured]:
     """The point timed on each kind of device."""
     study, evaluation = record.study, evaluation_of(point.trial, record.study)
-    pair = _pair(point.outcome, storage=storage, target=target)
-    kinds = devices(study.machine)
-    # Of several kinds nobody knows on which of them a trial was calibrated.
+    pair, given = _pair(point.outcome, place), place.allotment
     expected = (
         Expected.of(point.outcome, evaluation=evaluation, patch=record.target.patch)
-        if record.target and len(kinds) == 1
+        if record.target
         else None
     )
+    calibrated, _ = given.calibration
     return {
-        kind.name: trusted(
-            functools.partial(_time, study, evaluation, pair, kind), expected=expected
+        device: trusted(
+            functools.partial(_time, study, evaluation, pair, share),
+            expected=expected if device == calibrated else None,
         )
-        for kind in kinds
+        for device, share in given.timing.items()
     }
 
 
-def _time(study: Study, evaluation: Evaluation, pair: Pair, device: Device) -> timing.Timing:
-    machine, arguments = study.machine, (study, evaluation, *pair)
-    work = submit(judging.time_pairs, *arguments, machine=machine, alone=True, device=device)
+def _time(study: Study, evaluation: Evaluation, pair: Pair, share: Share) -> timing.Timing:
+    work = submit(judging.time_pairs, study, evaluation, *pair, share=share)
     measured: timing.Timing = ray.get(work)
     return measured
 
 
-def _on_test(study: Study, evaluation: Evaluation, pair: Pair, outcome: Outcome) -> OnTest | None:
+def _on_test(
+    study: Study, evaluation: Evaluation, pair: Pair, outcome: Outcome, *, share: Share
+) -> OnTest | None:
     """The pair on the test split, and whether it is not what the search saw, if it did not."""
     if evaluation.split == "test":
         return None
     unseen = evaluation.model_copy(
         update={"split": "test", "windows": study.confirm_windows or evaluation.windows}
     )
-    arguments = (study, unseen, *pair)
-    judged: evaluate.PairRow = ray.get(submit(judging.judge_on, *arguments, machine=study.machine))
+    judged: evaluate.PairRow = ray.get(submit(judging.judge_on, study, unseen, *pair, share=share))
     return OnTest(
         acceptance_rate=judged.acceptance_rate,
         mse=judged.mse,

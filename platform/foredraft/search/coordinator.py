@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from foredraft.search.machines import HEAD, last_line
+from foredraft.cluster.tasks import HEAD, last_line
 from foredraft.search.record import TRIAL, settings_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial

@@ -14,6 +14,7 @@ otherwise idle, so that trials may share it. At the end every point of the front
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,16 @@ from rich.console import Console
 
 from foredraft import bank, data, files, provenance, redaction
 from foredraft.bank import claims
+from foredraft.cluster import allotment
+from foredraft.cluster.allotment import Allotment
+from foredraft.cluster.joining import cluster_in_words, connect
+from foredraft.cluster.nodes import check_shared
+from foredraft.cluster.tasks import submit
 from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
-from foredraft.search.machines import (
-    address_of,
-    check_shared,
-    cluster_in_words,
-    concurrency,
-    connect,
-    settled,
-    submit,
-)
 from foredraft.search.nested import Nested
 from foredraft.search.progress import Bar, Board, epoch_in_words
 from foredraft.search.record import Record
@@ -106,7 +103,7 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         study.check_target(target_training.model)
     console = Console(stderr=True)
     for note in notes:
-        console.print(note, soft_wrap=True, markup=False, highlight=False)
+        _say(console, note)
     if PACKAGE_CACHE in storage.parts:
         console.print(
             f"storage {storage} lies in Ray's cache of packages and vanishes with it: give "
@@ -116,12 +113,14 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
     with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
         dashboard = connect()
         console.print(cluster_in_words(dashboard), soft_wrap=True)
+        given = allotment.of_cluster(study.machine, say=functools.partial(_say, console))
+        # After the first task, as only then a node may be there.
         check_shared(storage)
         _open_directory(study, directory, replace=replace, dashboard=dashboard)
-        study = study.model_copy(update={"machine": settled(study.machine)})
-        target = _obtain_target(study, target_training, storage, console)
+        study = study.model_copy(update={"machine": given.machine})
+        target = _obtain_target(study, target_training, storage, given, console)
         _check_drafts(study, target, storage)
-        job = Job(study, storage, target.path, target.config, once.start())
+        job = Job(study, storage, target.path, target.config, given, once.start())
         alone = _alone(job, target)
         console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
         optuna_study = open_record(study, directory)
@@ -130,7 +129,8 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         results.write_references(begun, directory)
         _search(begun, optuna_study, job, console, verbose=verbose)
         ended = _record(study, optuna_study, alone)
-        found = confirm.confirm(ended, storage=storage, target=target.path, console=console)
+        place = confirm.Place(storage, target.path, given)
+        found = confirm.confirm(ended, place=place, console=console)
         results.write(found, directory, target=target)
     _say_failures(found, console)
     return directory
@@ -235,7 +235,7 @@ def _open_directory(study: Study, directory: Path, *, replace: bool, dashboard: 
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
-    made = provenance.collect(seed=study.seed, ray_dashboard=dashboard and address_of(dashboard))
+    made = provenance.collect(seed=study.seed, ray_dashboard=dashboard)
     results.write_json(directory / "provenance.json", made)
 
 
@@ -268,7 +268,7 @@ def _check_drafts(study: Study, target: bank.Model, storage: Path) -> None:
 
 
 def _obtain_target(
-    study: Study, training: Training | Path, storage: Path, console: Console
+    study: Study, training: Training | Path, storage: Path, given: Allotment, console: Console
 ) -> bank.Model:
     if isinstance(training, Path):
         return bank.open_model(training)
@@ -278,7 +278,7 @@ def _obtain_target(
         # Not what the bank itself follows: two who follow one journal would show all twice.
         epochs = storage / "training" / f"{path.name}.epochs.jsonl"
         arguments = (training, "target", storage, study.machine, epochs)
-        work = submit(judging.train_model, *arguments, machine=study.machine, training=True)
+        work = submit(judging.train_model, *arguments, share=given.training)
         with following(epochs, lambda row: console.print(epoch_in_words(row, training))):
             ray.get(work)
         epochs.unlink(missing_ok=True)
@@ -293,7 +293,7 @@ def _search(
     Fewer where a nested search expects nothing of any other setting.
     """
     study, storage = job.study, job.storage
-    at_once = _at_once(study, console)
+    at_once = _at_once(job, console)
     nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
     searcher = OptunaSearcher(study, optuna_study, nested=nested)
     # The searcher has closed what a dead driver left: there may be more now than had begun.
@@ -319,9 +319,13 @@ def _search(
         raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
 
 
-def _at_once(study: Study, console: Console) -> int:
+def _say(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _at_once(job: Job, console: Console) -> int:
     """Trials under way at once; says where that is fewer than were asked for."""
-    at_once, wanted = concurrency(study.machine), study.machine.concurrency
+    at_once, wanted = job.allotment.at_once, job.study.machine.concurrency
     if wanted and at_once < wanted:
         console.print(f"concurrency {wanted}: there is room for {at_once}")
     return at_once

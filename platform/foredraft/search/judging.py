@@ -16,12 +16,12 @@ from typing import NamedTuple
 import torch
 
 from foredraft import bank, train
+from foredraft.cluster.tasks import threads
 from foredraft.judge import calibrations, closed_form, courses, evaluate, timing
 from foredraft.judge.courses import Courses
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
 from foredraft.search import front, rulebook
-from foredraft.search.machines import threads
 from foredraft.search.stopping import Slack, why_stop
 from foredraft.search.trial import Metrics, Reason
 from foredraft.settings.config import Evaluation, Machine, Training

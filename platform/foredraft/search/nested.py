@@ -40,10 +40,10 @@ import torch
 from torch import Tensor
 
 from foredraft import bank
+from foredraft.cluster.tasks import HEAD, OPTIONS, last_line
 from foredraft.search import front, samplers
 from foredraft.search.enumeration import NEARER, OUTER, Inner, Sketch
 from foredraft.search.gain import front_of, gains, spread_along, volume
-from foredraft.search.machines import HEAD, OPTIONS, last_line
 from foredraft.search.progress import say
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from foredraft.search.machines import HEAD, OPTIONS
+from foredraft.cluster.tasks import HEAD, OPTIONS, Share
 
 
 class Once:
@@ -29,12 +29,12 @@ class Once:
         key: str,
         work: Callable[..., Any],
         arguments: Sequence[Any],
-        needs: dict[str, Any],
+        share: Share,
     ) -> Any:
-        """What `work(*arguments)` gives as a Ray task that needs so much, or gave before."""
+        """What `work(*arguments)` gives as a Ray task with its share of a node, or gave before."""
         async with self.locks[key]:
             if key not in self.results:
-                task = ray.remote(work).options(**OPTIONS, **needs)
+                task = ray.remote(work).options(**OPTIONS, **share.needs)
                 self.results[key] = await task.remote(*arguments)
         return self.results[key]
 

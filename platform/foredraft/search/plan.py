@@ -1,18 +1,23 @@
 """What a study would do, without doing it: `foredraft search STUDY --dry-run`.
 
-The cost of training is told from a few real steps of each distinct draft on this machine, so the
-plan takes seconds; it writes nothing to the storage.
+The cost of training is told from a few real steps of each distinct draft on the device that the
+study would use: this machine's, or one of the cluster that it would join. The plan takes seconds
+there, and writes nothing to the storage.
 """
 
 from __future__ import annotations
 
+import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 
 from foredraft import bank, data, files, provenance, redaction, train
+from foredraft.cluster import allotment, joining, tasks
 from foredraft.search.driver import target_of
 from foredraft.search.trial import Sizes
 from foredraft.settings.config import TAUGHT, Machine, Stage, Training
@@ -23,14 +28,45 @@ from speculation.forecaster import Architecture
 TIMED_STEPS = 3
 
 
-def of(study: Study, *, storage: Path) -> dict[str, Any]:
-    """The resolved study, its distinct drafts, and the seconds that training them takes here.
+def of(
+    study: Study, *, storage: Path, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The resolved study, its distinct drafts, and the seconds that training them takes.
+
+    Args:
+        study: that would be searched.
+        storage: where its models are, or would be.
+        say: told where the study would run, where there is a cluster.
 
     Raises:
         ConfigError: the study cannot be run.
         DataError: its data cannot be read.
     """
+    if not joining.would_join():
+        return here(study, storage, "this machine")
+    say(joining.cluster_in_words(joining.connect()))
+    given = allotment.of_cluster(study.machine, say=say)
+    told = study.located(Path.cwd()).model_copy(update={"machine": given.machine})
+    work = tasks.submit(_on_node, told, storage.resolve(), share=given.judging)
+    try:
+        planned: dict[str, Any] = ray.get(work)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    return planned
+
+
+def _on_node(study: Study, storage: Path) -> dict[str, Any]:
+    threaded = study.model_copy(update={"machine": tasks.threads(study.machine)})
+    return here(threaded, storage, platform.node())
+
+
+def here(study: Study, storage: Path, host: str) -> dict[str, Any]:
+    """The plan, with its seconds from this process; `host` is what this machine is called."""
     threads = train.use_threads(study.machine.cpus)
+    device = train.device_of(study.machine)
+    where = f"{threads} threads of {host}"
+    if device.type == "cuda":
+        where = f"a {torch.cuda.get_device_name()} of {host}"
     target = target_of(study, storage)
     if isinstance(target, Training):
         architecture = target.model
@@ -68,7 +104,7 @@ def of(study: Study, *, storage: Path) -> dict[str, Any]:
         "distinct_drafts": len(planned),
         "training_s": sum(p["training_s"] for p in (*first, *planned)),
         "training_note": (
-            f"at most, on {threads} threads of this machine: timed over "
+            f"at most, on {where}: timed over "
             f"{TIMED_STEPS} steps each; early stopping may save some of it"
             + ("; the target's answers, once for all drafts, come on top" if taught else "")
         ),
@@ -104,11 +140,11 @@ def _line(
         "parameters": training.model.num_parameters,
         "stages": "+".join(stage.name for stage in training.stages),
         "trained": known,
-        "training_s": 0.0 if known else _seconds(timed),
+        "training_s": 0.0 if known else _seconds(timed, machine),
     }
 
 
-def _seconds(training: Training) -> float:
+def _seconds(training: Training, machine: Machine) -> float:
     """Seconds of all epochs: those of a few steps of each stage, times their number."""
     total = 0.0
     for stage in training.stages:
@@ -116,7 +152,7 @@ def _seconds(training: Training) -> float:
         # Drafts of several plans share their first stages, and who would teach costs nothing.
         key = provenance.digest(alone.model_copy(update={"target": None}))
         if key not in _TIMED:
-            _TIMED[key] = _stage_seconds(alone, stage)
+            _TIMED[key] = _stage_seconds(alone, stage, machine)
         total += _TIMED[key]
     return total
 
@@ -124,7 +160,7 @@ def _seconds(training: Training) -> float:
 _TIMED: dict[str, float] = {}
 
 
-def _stage_seconds(training: Training, stage: Stage) -> float:
+def _stage_seconds(training: Training, stage: Stage, machine: Machine) -> float:
     short = stage.model_copy(
         update={
             "epochs": 2,
@@ -134,7 +170,7 @@ def _stage_seconds(training: Training, stage: Stage) -> float:
         }
     )
     with tempfile.TemporaryDirectory() as directory:
-        run = train.LocalRun(Path(directory))
+        run = train.LocalRun(Path(directory), device=train.device_of(machine))
         alone = training.model_copy(update={"stages": (short,)})
         # The first epoch warms up; only the second tells.
         rate = train.train(alone, run=run).curve[-1]["samples_per_s"]

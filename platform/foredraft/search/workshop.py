@@ -18,8 +18,9 @@ import ray
 
 from foredraft import bank, provenance
 from foredraft.bank import housekeeping
+from foredraft.cluster.allotment import Allotment
+from foredraft.cluster.tasks import Share
 from foredraft.search import enumeration, front, judging, rulebook, stopping
-from foredraft.search.machines import needs
 from foredraft.search.stopping import Residuals, Slack
 from foredraft.search.trial import Draft, Errors, Outcome, Sizes
 from foredraft.settings.config import Evaluation, Training
@@ -36,6 +37,7 @@ class Job(NamedTuple):
     target: Path
     architecture: Architecture
     """of the target"""
+    allotment: Allotment
     once: Any
     """a handle of `Once`"""
 
@@ -59,7 +61,8 @@ class Workshop:
         housekeeping.note(path.name, study=storage / "studies" / study.name)
         if not bank.is_whole(path):
             arguments = (training, "draft", storage, study.machine, None)
-            self._once(path.name, judging.train_model, *arguments, training=True)
+            share = self.job.allotment.training
+            self._once(path.name, judging.train_model, *arguments, share=share)
         return path
 
     def place_of(self, training: Training) -> Path:
@@ -80,7 +83,7 @@ class Workshop:
             f"prepared {path.name} {emits_draft} {provenance.digest(evaluation)}",
             judging.prepare,
             *(self.job.study, evaluation, path, reference, emits_draft, self.job.storage),
-            alone=True,
+            share=self.job.allotment.calibration[1],
         )
         return prepared
 
@@ -170,8 +173,7 @@ class Workshop:
             self.baselines[key] = ray.put(made), made
         return self.baselines[key]
 
-    def _once(
-        self, key: str, work: Any, *arguments: Any, training: bool = False, alone: bool = False
-    ) -> Any:
-        needed = needs(self.job.study.machine, training=training, alone=alone)
-        return ray.get(self.job.once.get.remote(key, work, arguments, needed))
+    def _once(self, key: str, work: Any, *arguments: Any, share: Share | None = None) -> Any:
+        """What the work gives, by default with the share of a node that judging has."""
+        asked = share or self.job.allotment.judging
+        return ray.get(self.job.once.get.remote(key, work, arguments, asked))

@@ -17,11 +17,11 @@ from foredraft.train.loop import (
     checked,
     datasets,
     device_of,
+    kind_of_device,
     on_workers,
     tensorboard,
     train,
     use_threads,
-    uses_gpu,
 )
 
 __all__ = [
@@ -41,9 +41,9 @@ __all__ = [
     "checked",
     "datasets",
     "device_of",
+    "kind_of_device",
     "on_workers",
     "tensorboard",
     "train",
     "use_threads",
-    "uses_gpu",
 ]

@@ -31,8 +31,8 @@ from foredraft.train.runs import (
     Run,
     State,
     device_of,
+    kind_of_device,
     use_threads,
-    uses_gpu,
 )
 from speculation import checkpoint, families
 from speculation.network import Network
@@ -52,11 +52,11 @@ __all__ = [
     "checked",
     "datasets",
     "device_of",
+    "kind_of_device",
     "on_workers",
     "tensorboard",
     "train",
     "use_threads",
-    "uses_gpu",
 ]
 
 VERSION = 1
@@ -207,7 +207,7 @@ def on_workers(
         },
         scaling_config=ScalingConfig(
             num_workers=machine.workers,
-            use_gpu=uses_gpu(machine),
+            use_gpu=kind_of_device(machine) == "cuda",
             resources_per_worker={"CPU": machine.cpus} if machine.cpus else None,
         ),
         run_config=RunConfig(

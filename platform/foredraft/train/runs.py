@@ -143,9 +143,12 @@ def _newest_complete(paths: Iterable[Path], *, device: torch.device) -> State | 
     return None
 
 
-def uses_gpu(machine: Machine) -> bool:
-    """Whether trainings and evaluations run on GPUs."""
-    return torch.cuda.is_available() if machine.use_gpu is None else machine.use_gpu
+def kind_of_device(machine: Machine) -> str:
+    """`cuda` or `cpu`: as a study settled it, else as asked for, else whether a GPU is here."""
+    if machine.device is not None:
+        return machine.device
+    there = torch.cuda.is_available() if machine.use_gpu is None else machine.use_gpu
+    return "cuda" if there else "cpu"
 
 
 def device_of(machine: Machine) -> torch.device:
@@ -154,11 +157,13 @@ def device_of(machine: Machine) -> torch.device:
     Raises:
         ConfigError: a GPU is asked for and there is none.
     """
-    if not uses_gpu(machine):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("machine.use_gpu is true: no CUDA device was found; set it to false")
-    return torch.device("cuda")
+    device = torch.device(kind_of_device(machine))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        field, instead = "use_gpu is true", "false"
+        if machine.device:
+            field, instead = "device is cuda", "cpu"
+        raise ConfigError(f"machine.{field}: no CUDA device was found; set it to {instead}")
+    return device
 
 
 def use_threads(count: int | None) -> int:

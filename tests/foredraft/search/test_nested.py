@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from foredraft.cluster.allotment import allot
+from foredraft.cluster.node_types import NodeType
 from foredraft.errors import ConfigError
 from foredraft.judge.closed_form import Expected
 from foredraft.judge.evaluate import Accuracy
@@ -20,7 +22,7 @@ from foredraft.search.enumeration import NEARER, Inner, Sketch, Terms
 from foredraft.search.nested import TRIES, Asked, Nested, Prospect, key_of
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job
-from foredraft.settings.config import validated
+from foredraft.settings.config import Machine, validated
 from foredraft.settings.study import Study
 from speculation.cost import PassCosts
 from timer_xl import TimerXLConfig
@@ -28,6 +30,7 @@ from timer_xl import TimerXLConfig
 TARGET = TimerXLConfig(patch=12, context=48, d_model=64, n_heads=4, d_ff=64, n_layers=2)
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 COSTS = PassCosts((1,), (1.0,), ((1.0, 1.1),), ((0.0, 0.1),), (0.0,), (0.0,))
+ALLOTTED = allot(Machine(), [NodeType("a node", cpus=1, gpus=0, accelerator=None, most=1)])
 GOOD, FAST, POOR = (0.9, 1.5, -0.4), (0.5, 2.5, -0.4), (0.4, 1.2, -0.45)
 
 
@@ -50,7 +53,8 @@ class Told(Nested):
     """A nested search whose drafts are prepared by whoever tells it."""
 
     def __init__(self, what: Study, storage: Path, *, at_once: int = 1) -> None:
-        super().__init__(Job(what, storage, storage / "target", TARGET, None), at_once=at_once)
+        job = Job(what, storage, storage / "target", TARGET, ALLOTTED, None)
+        super().__init__(job, at_once=at_once)
         self.asked: list[Prospect] = []
         self.chosen: list[dict[str, Any]] = []
 

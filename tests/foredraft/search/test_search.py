@@ -14,10 +14,11 @@ import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foredraft import bank, data, files, report
+from foredraft.cluster import joining
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
 from foredraft.forecast.forecaster import write_forecast
-from foredraft.search import driver, machines, plan
+from foredraft.search import driver, plan
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
 from speculation import checkpoint
@@ -76,7 +77,7 @@ def test_every_trial_has_its_row_and_every_figure_its_column(storage: Path) -> N
 
 def test_a_ray_of_our_own_listens_on_this_machine_alone(storage: Path) -> None:
     assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
-    assert "1 node" in machines.cluster_in_words(machines.connect())
+    assert "1 node" in joining.cluster_in_words(joining.connect())
 
 
 def test_every_draft_is_told_beside_the_target_under_its_own_policy(storage: Path) -> None:

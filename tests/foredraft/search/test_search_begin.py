@@ -17,9 +17,10 @@ import yaml
 from ray._private import ray_constants, services
 
 from foredraft.cli.studies import Search
+from foredraft.cluster import joining
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
-from foredraft.search import disk, driver, machines, progress, record
+from foredraft.search import disk, driver, progress, record
 from foredraft.search.record import Record
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
@@ -68,7 +69,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> str:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr(machines, "ANSWER_S", 0.5)
+    monkeypatch.setattr(joining, "ANSWER_S", 0.5)
     return address
 
 
@@ -88,9 +89,9 @@ def test_the_note_of_a_cluster_that_died_is_passed_over(
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
     for name in ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         monkeypatch.setenv(name, "put back after the test")
-    assert machines._address() == "local"
+    assert joining._address() == "local"
     with socket.create_server(("127.0.0.1", int(no_cluster.rpartition(":")[2]))):
-        assert machines._address() is None
+        assert joining._address() is None
 
 
 @pytest.mark.parametrize("place", ["evaluation", "draft", "target"])

@@ -21,8 +21,9 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster
 
+from foredraft.cluster import joining, nodes
 from foredraft.errors import ConfigError
-from foredraft.search import driver, front, machines
+from foredraft.search import driver, front
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
 
@@ -66,7 +67,7 @@ def cluster() -> Iterator[Cluster]:
         head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False},
     )
     os.environ["RAY_ADDRESS"] = cluster.address
-    machines.connect()
+    joining.connect()
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -104,12 +105,12 @@ def test_a_storage_that_a_node_does_not_see_is_found_before_the_first_trial(
 ) -> None:
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    machines.check_shared(storage)
+    nodes.check_shared(storage)
     assert not list(storage.glob(".seen*"))
     # As on a disk of its own: what the driver writes is never seen by a node.
     monkeypatch.setattr(Path, "touch", lambda self: None)
     with pytest.raises(ConfigError, match=r"is not shared: node .* does not see") as refusal:
-        machines.check_shared(storage)
+        nodes.check_shared(storage)
     assert "\n" not in str(refusal.value)
     cluster.remove_node(node)
 

@@ -68,9 +68,7 @@ def test_a_gpu_is_used_where_there_is_one_unless_it_is_said(
     there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert runs.uses_gpu(Machine()) is there
     assert runs.device_of(Machine()).type == ("cuda" if there else "cpu")
-    assert runs.uses_gpu(Machine(use_gpu=False)) is False
     assert runs.device_of(Machine(use_gpu=False)).type == "cpu"
 
 
@@ -78,6 +76,16 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"machine\.use_gpu is true: no CUDA device"):
         runs.device_of(Machine(use_gpu=True))
+    with pytest.raises(ConfigError, match=r"machine\.device is cuda: no CUDA .* set it to cpu"):
+        runs.device_of(Machine(device="cuda"))
+
+
+def test_what_a_study_settled_outweighs_what_this_process_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert runs.device_of(Machine(device="cpu")).type == "cpu"
+    assert runs.kind_of_device(Machine(device="cuda", use_gpu=False)) == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -210,12 +210,12 @@ DRIVER = """
 import sys
 from pathlib import Path
 from foredraft import train
-from foredraft.search import machines
+from foredraft.cluster import joining
 from foredraft.settings.config import Machine, Training
 
 root = Path(sys.argv[1])
 wanted = Training.model_validate_json((root / "training.json").read_text())
-machines.connect()
+joining.connect()
 machine = Machine(workers=1, use_gpu=False)
 train.on_workers(wanted, machine=machine, name="orphan", storage=root)
 """

@@ -1,0 +1,128 @@
+"""A verb of foredraft as a job on a cluster: sent, followed, stopped.
+
+    cluster = Jobs("http://127.0.0.1:8265")
+    job = cluster.send(["search", "mine.yaml"], upload)
+    cluster.follow(job, print)
+    cluster.outcome(job)        # Outcome("SUCCEEDED", 0, None)
+
+The packages go with the job, so that nodes need only what they depend on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray.job_submission import JobSubmissionClient
+
+from foredraft import provenance
+from foredraft.cluster.upload import Upload
+from foredraft.errors import ConfigError
+from foredraft.redaction import redacted_words
+
+PACKAGES = ("foredraft", "speculation", "timer", "timer_xl")
+STATUS_S = 1.0
+"""Seconds between two looks at a job that has ended its log."""
+
+
+class Outcome(NamedTuple):
+    """How a job ended."""
+
+    status: str
+    """Ray's own: SUCCEEDED, FAILED, STOPPED"""
+    code: int
+    """with which the verb ended; 130 where the job was stopped, 1 where nobody knows"""
+    message: str | None
+    """what Ray says of a job whose driver did not end by itself"""
+
+
+class Jobs:
+    """The jobs of a cluster whose dashboard is at an address.
+
+    Raises:
+        ConfigError: nobody answers there, or the token is not the cluster's.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        try:
+            self.client: Any = JobSubmissionClient(address)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"--address is {address}: nobody answers there; keep `ray dashboard cluster.yaml` "
+                "open beside this, or give the address of the cluster's dashboard"
+            ) from error
+        except Exception as error:
+            if not any(word in str(error) for word in ("401", "403", "token", "Unauthorized")):
+                raise
+            raise ConfigError(
+                f"--address is {address}: the cluster did not accept the token; give it in "
+                "RAY_AUTH_TOKEN, or as ~/.ray/auth_token, the same as on the head"
+            ) from error
+
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package
+
+    def send(self, words: list[str], upload: Upload) -> str:
+        """The name of a new job that runs a verb in a copy of the directory."""
+        env: dict[str, Any] = {
+            "working_dir": str(upload.root),
+            "excludes": [f"/{path}" for path in upload.left_out],
+            "py_modules": [str(path) for path in _packages()],
+            "env_vars": {provenance.SUBMITTED: json.dumps(_facts(words))},
+        }
+        name: str = self.client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "foredraft", *words]), runtime_env=env
+        )
+        return name
+
+    def follow(self, job: str, say: Callable[[str], None]) -> None:
+        """Nothing; every piece of the job's log is told as it comes, until the job has ended."""
+
+        async def tail() -> None:
+            async for piece in self.client.tail_job_logs(job):
+                say(piece)
+
+        asyncio.run(tail())
+        while self.outcome(job) is None:  # its log ends a moment before it does
+            time.sleep(STATUS_S)
+
+    def stop(self, job: str) -> None:
+        """Nothing; the job is told to end, and keeps what it has reported."""
+        self.client.stop_job(job)
+
+    def outcome(self, job: str) -> Outcome | None:
+        """How the job ended, or None while it runs.
+
+        Raises:
+            ConfigError: the cluster does not know it.
+        """
+        try:
+            info = self.client.get_job_info(job)
+        except RuntimeError as error:
+            raise ConfigError(f"job {job} is not known at {self.address}") from error
+        if not info.status.is_terminal():
+            return None
+        status = info.status.value
+        known = {"SUCCEEDED": 0, "STOPPED": 130}.get(status, 1)
+        code = info.driver_exit_code if status == "FAILED" else None
+        # Of a driver that ended by itself the log has told.
+        return Outcome(status, code or known, None if code else info.message)
+
+
+def _packages() -> list[Path]:
+    """The directories of the packages that run here, wherever they are installed."""
+    specs = [importlib.util.find_spec(name) for name in PACKAGES]
+    return [Path(spec.origin).parent for spec in specs if spec and spec.origin]
+
+
+def _facts(words: list[str]) -> dict[str, Any]:
+    """Whose command this is, and of which code: a job's own process knows neither."""
+    facts = provenance.collect(command=["foredraft", *redacted_words(words)])
+    return {name: facts[name] for name in ("user", "host", "command", "git")}

@@ -1,0 +1,160 @@
+"""Claims about `foredraft submit`: a job runs the code of who submits it, and ends with its code.
+
+The cluster is a real head on loopback that asks for a token.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from foredraft.cli.command import main
+
+ROOT = Path(__file__).parents[3]
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["submit", *words])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "give the verb after --"),
+        (("--", "submit", "--", "search", "a.yaml"), "a job that submits a job"),
+        (("--", "sarch", "a.yaml"), "sarch"),
+        (("--attach", "raysubmit_1", "--", "data", "list"), "give no verb"),
+        (
+            ("--", "evaluate", "--data", "postgresql://me:hunter2@host/x"),
+            "every user of the cluster would see",
+        ),
+        (("--", "search", "a.yaml", "--token", "hunter2"), "every user of the cluster would see"),
+    ],
+)
+def test_what_would_fail_there_or_tell_a_secret_is_refused_here(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, *words)
+    assert told in line
+    assert "hunter2" not in line
+
+
+def test_an_address_at_which_nobody_answers_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    line = refusal(capsys, "--address", address, "--", "data", "list")
+    assert "keep `ray dashboard cluster.yaml` open" in line
+
+
+class Running(NamedTuple):
+    """A cluster, and what a user of it has."""
+
+    clone: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / ".ray").mkdir()
+    (folder / ".ray" / "auth_token").write_text(TOKEN)
+    (folder / ".ray" / "auth_token").chmod(0o644)  # a fault, for the doctor to find
+    clone = folder / "clone"
+    for half in ("platform", "models"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / half, clone / half, ignore=ignored)
+    init = clone / "platform" / "foredraft" / "__init__.py"
+    init.write_text(init.read_text().replace('__version__ = "', '__version__ = "9.'))
+    with socket.socket() as one, socket.socket() as two:
+        for free in (one, two):
+            free.bind(("127.0.0.1", 0))
+        port, dashboard = one.getsockname()[1], two.getsockname()[1]
+    # It runs with whatever foredraft is installed; the clone's has another version.
+    head = os.environ | {
+        "FOREDRAFT_STORAGE": str(folder / "storage"),
+        "HOME": str(folder),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback alone
+        "RAY_TMPDIR": f"/tmp/fd-{port}",  # Ray's sockets need a short path
+    }
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *("--num-cpus=2", "--disable-usage-stats", f"--port={port}"),
+            f"--dashboard-port={dashboard}",
+        ],
+        env=head,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    user = {name: value for name, value in head.items() if name != "RAY_AUTH_MODE"} | {
+        "PYTHONPATH": f"{clone / 'platform'}:{clone / 'models'}",
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+    }
+    try:
+        _wait_for(dashboard)
+        yield Running(clone, user)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(head["RAY_TMPDIR"], ignore_errors=True)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(240):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError("the head's dashboard did not come up")
+
+
+def submit(cluster: Running, *words: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "foredraft", "submit", *words],
+        env=cluster.environment | changes,
+        cwd=cluster.clone,
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+
+
+def test_a_job_runs_the_code_that_was_sent_and_ends_with_its_exit_code(cluster: Running) -> None:
+    done = submit(cluster, "--", "doctor")
+    assert "uploading" in done.stderr
+    assert "foredraft submit --attach raysubmit_" in done.stderr
+    assert "ok    foredraft version: 9." in done.stderr, done.stderr
+    assert "FAULT token: " in done.stderr
+    assert "FAILED" in done.stdout
+    assert done.returncode == 2
+
+
+def test_who_has_not_the_token_is_refused_in_one_line(cluster: Running, tmp_path: Path) -> None:
+    for changes in ({"HOME": str(tmp_path)}, {"RAY_AUTH_TOKEN": TOKEN[::-1]}):
+        done = submit(cluster, "--", "data", "list", **changes)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "did not accept the token" in line

@@ -34,6 +34,8 @@ TREE: dict[str, Any] = {
         "stages": {"type": "categorical", "choices": ["plain", "longer"]},
         "rule": {"type": "categorical", "choices": ["gaussian", "tolerance"]},
         "sigma": {"type": "float", "low": 0.01, "high": 10.0, "log": True},
+        "bias": {"type": "float", "low": 1.0, "high": 10.0, "log": True},
+        "mse_tol": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
         "lookahead": {"type": "int", "low": 1, "high": 3},
     },
 }
@@ -50,6 +52,8 @@ def record(make_trial: MakeTrial) -> Record:
             "stages": str(rng.choice(["plain", "longer"])),
             "rule": rule,
             "sigma": float(10 ** rng.uniform(-2, 1)) if rule == "gaussian" else None,
+            "bias": float(10 ** rng.uniform(0, 1)) if rule == "gaussian" else None,
+            "mse_tol": float(10 ** rng.uniform(-2, 0)),
             "lookahead": int(rng.integers(1, 4)),
         }
         speed = 1 + 0.3 * settings["lookahead"] + float(rng.normal(0, 0.01))
@@ -91,10 +95,10 @@ def test_every_searched_setting_has_an_axis_and_a_slice(record: Record) -> None:
     cut = slices.slices_info(settings.points, settings.axes)
     assert {axis.name.removeprefix("settings.") for axis in cut.axes} == set(TREE["dimensions"])
     figure = slices.slices_figure(cut)
-    # A trial of a rule that has no sigma has no dot in its panel.
+    # A trial of a rule that has no sigma and no bias has no dot in their panels.
     shown = [len(trace.x) for trace in figure.data]
     with_sigma = sum(trial.settings["sigma"] is not None for trial in record.trials)
-    assert sorted(shown) == sorted([60, 60, 60, 60, with_sigma])
+    assert sorted(shown) == sorted([60, 60, 60, 60, 60, with_sigma, with_sigma])
 
 
 def test_acceptance_is_told_by_scale_for_each_way_to_train(record: Record) -> None:
@@ -135,7 +139,8 @@ def test_acceptance_after_each_epoch_is_drawn_where_drafts_were_examined() -> No
 
 @pytest.fixture
 def study_dir(tmp_path: Path, record: Record, write_study: Callable[..., Path]) -> Path:
-    directory = write_study(tmp_path, "why", **{k: v for k, v in TREE.items() if k != "name"})
+    own = {name: value for name, value in TREE.items() if name != "name"}
+    directory = write_study(tmp_path, "why", acceptance={}, **own)
     trials = [trial.model_dump(mode="json") for trial in record.trials]
     (directory / "trials.json").write_text(json.dumps(trials))
     return directory

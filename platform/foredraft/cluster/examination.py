@@ -25,6 +25,10 @@ LOOPBACK = ("0100007F", "0" * 24 + "01000000", "0000000000000000FFFF00000100007F
 """127.0.0.1 and ::1 as /proc/net/tcp has them."""
 
 
+RAYS = (b"raylet", b"gcs_server", b"ray::", b"/ray/")
+"""What the command lines of Ray's processes hold."""
+
+
 class Node(NamedTuple):
     """What a node says."""
 
@@ -58,7 +62,7 @@ def examine(storage: Path, witness: str | None) -> Node:
     """
     wrong, locks = _storage(storage, witness)
     there = next(path for path in (storage, *storage.absolute().parents) if path.exists())
-    temp = shutil.disk_usage(tempfile.gettempdir())
+    temp = shutil.disk_usage(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))
     return Node(
         name=platform.node(),
         versions={"python": platform.python_version(), **_versions()},
@@ -124,6 +128,6 @@ def _sockets_of_ray() -> set[str]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = process.joinpath("cmdline").read_bytes()
-            if b"ray" in words:
+            if any(name in words for name in RAYS):
                 found |= {os.readlink(handle) for handle in process.joinpath("fd").iterdir()}
     return found

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+HALVINGS = 50
+"""Of an interval from 0 to 1, for the last bits of a rate."""
+
 
 @dataclass(frozen=True)
 class PassCosts:
@@ -205,12 +208,16 @@ def best_speedups(
     renorm_every: int = 0,
     batch: int = 1,
 ) -> tuple[float, ...]:
-    """The ceiling at each acceptance: predicted at the best lookahead, every position alike."""
-    rates_Q1 = torch.tensor(acceptances, dtype=torch.float64)[:, None]
+    """The ceiling at each acceptance rate: predicted at the best lookahead.
+
+    Every position is taken to pass alike, as often as it takes for that share of the proposals to
+    be accepted: more often than that share, as what follows a rejected one is rejected with it.
+    """
+    share_Q = torch.tensor(acceptances, dtype=torch.float64)
     speedups_LQ = [
         predicted_speedups(
             costs,
-            rates_Q1.expand(-1, costs.lookahead),
+            _even_rate(share_Q, lookahead)[:, None].expand(-1, costs.lookahead),
             lookahead=lookahead,
             patches=patches,
             renorm_every=renorm_every,
@@ -219,6 +226,21 @@ def best_speedups(
         for lookahead in range(1, costs.lookahead + 1)
     ]
     return tuple(torch.stack(speedups_LQ).amax(0).tolist())
+
+
+def _even_rate(share_Q: Tensor, lookahead: int) -> Tensor:
+    """How often each proposal has to pass for that share of so many to be accepted, by bisection.
+
+    Of K proposals of which each passes with p, p + p^2 + ... + p^K are accepted.
+    """
+    low_Q, high_Q = torch.zeros_like(share_Q), torch.ones_like(share_Q)
+    power_K = torch.arange(1, lookahead + 1)
+    for _ in range(HALVINGS):
+        middle_Q = (low_Q + high_Q) / 2
+        too_few_Q = (middle_Q[:, None] ** power_K).mean(1) < share_Q
+        low_Q = torch.where(too_few_Q, middle_Q, low_Q)
+        high_Q = torch.where(too_few_Q, high_Q, middle_Q)
+    return high_Q
 
 
 def pass_rates(tested_K: Tensor, passed_K: Tensor) -> list[float]:

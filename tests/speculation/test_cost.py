@@ -16,6 +16,9 @@ from speculation.cost import (
     target_seconds,
 )
 
+RATES_OF_70_PERCENT = (0.7, 0.784523, 0.831967, 0.862311, 0.88338)
+"""How often each of 1 to 5 proposals has to pass for 70 % of them to be accepted."""
+
 
 def ideal(lookahead: int, *, draft: float, anchor: float = 0.0) -> PassCosts:
     """Verifying costs a step whatever the lookahead, each proposal a fixed share of one."""
@@ -210,14 +213,21 @@ def test_costs_between_timed_batches_lie_on_the_line() -> None:
     assert target_seconds(costs, patches=1, batch=4) == pytest.approx(1.2 + 0.58)
 
 
-def test_the_best_speedup_is_that_of_the_best_lookahead() -> None:
+def test_no_lookahead_is_above_the_ceiling_at_what_it_accepts_and_one_is_on_it() -> None:
     costs = realistic(5)
-    each = [
-        predicted_speedup(costs, [0.7] * 5, lookahead=lookahead, patches=8)
-        for lookahead in range(1, 6)
-    ]
-    assert best_speedups(costs, [0.2, 0.7], patches=8)[1] == pytest.approx(max(each))
-    assert 0 < each.index(max(each)) < 4
+    for rate in (0.2, 0.7, 0.95):
+        for lookahead in range(1, 6):
+            share = sum(rate**k for k in range(1, lookahead + 1)) / lookahead
+            reached = predicted_speedup(costs, [rate] * 5, lookahead=lookahead, patches=8)
+            assert reached <= best_speedups(costs, [share], patches=8)[0] + 1e-9
+    assert best_speedups(costs, [0.7], patches=8)[0] == pytest.approx(
+        max(
+            predicted_speedup(costs, [rate] * 5, lookahead=lookahead, patches=8)
+            # Of K proposals 70 % are accepted where each passes with these.
+            for lookahead, rate in enumerate(RATES_OF_70_PERCENT, start=1)
+        ),
+        rel=1e-4,
+    )
 
 
 @pytest.mark.parametrize(("timed", "told"), [(3, 5), (5, 3)])

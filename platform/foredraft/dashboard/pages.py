@@ -23,6 +23,7 @@ from foredraft.report.close_up import (
     settings_table,
     trial_figure,
 )
+from foredraft.report.look import FRONT_HEIGHT
 from foredraft.report.study_report import about_text, tiles
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import Table, plural
@@ -86,7 +87,9 @@ def _front_parts() -> list[Any]:
         for name, title in BOUNDS.items()
     ]
     axes = [html.Button(title, id=f"axis-{name}") for name, title in AXES.items()]
-    figure = html.Div([parts.graph("front"), html.P(id="front-reading", className="note")])
+    figure = html.Div(
+        [parts.graph("front", height=FRONT_HEIGHT), html.P(id="front-reading", className="note")]
+    )
     return [
         html.Div(
             [

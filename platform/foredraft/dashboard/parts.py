@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dash import dcc, html
+from plotly import graph_objects as go
 
 from foredraft.report import page
 from foredraft.report.page import Tile
@@ -47,16 +48,33 @@ def _side(name: str, shown: Table) -> str:
 
 
 def graph(
-    name: str, *, reading: str = "", figure: Any = None, style: dict[str, str] | None = None
+    name: str,
+    *,
+    reading: str = "",
+    figure: go.Figure | None = None,
+    height: int | None = None,
+    min_width: int | None = None,
 ) -> html.Figure:
-    """A figure that callbacks fill, and how to read it."""
+    """A figure, or the place of one that callbacks fill, and how to read it.
+
+    Args:
+        name: of the element.
+        reading: how to read it.
+        figure: what is drawn; by default nothing yet.
+        height: in pixels, of what will be drawn; a figure has its own.
+        min_width: in pixels, below which it is scrolled.
+    """
+    tall = height if figure is None else int(figure.layout.height)
+    style = {"height": f"{tall}px"}
+    if min_width:
+        style["minWidth"] = f"{min_width}px"
     plot = dcc.Graph(
         id=name,
         figure=figure or {"data": [], "layout": {}},
         config=dict(page.CONFIG),  # type: ignore[arg-type]
         className="plot",
         responsive=True,
-        style=style or {},
+        style=style,
     )
     caption = html.Figcaption([html.B("How to read it. "), reading]) if reading else None
     return html.Figure([html.Div(plot, className="scroll"), caption])

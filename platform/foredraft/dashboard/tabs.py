@@ -41,9 +41,11 @@ def sections(shown: Sequence[Shown], tab: str) -> list[Any]:
 
 def _section(label: str, section: Section) -> html.Section:
     figure = section.figure.update_layout(uirevision=UIREVISION)
-    style = {"minWidth": f"{section.min_width}px"} if section.min_width else {}
     plot = parts.graph(
-        f"{section.name} of {label}", reading=section.reading, figure=figure, style=style
+        f"{section.name} of {label}",
+        reading=section.reading,
+        figure=figure,
+        min_width=section.min_width,
     )
     lead = [html.P(section.lead, className="lead")] if section.lead else []
     return html.Section([html.H2(section.title), *lead, plot])

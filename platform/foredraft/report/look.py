@@ -17,6 +17,10 @@ UNSCALED = "#c2255c"
 SCALES = sample_colorscale("Viridis", np.linspace(0.12, 0.88, 7).tolist())
 
 
+FRONT_HEIGHT = 580
+"""Of the figures that a study is seen by, in pixels."""
+
+
 def dress(figure: go.Figure, height: int, scales: Sequence[float]) -> go.Figure:
     """The one look of all figures; it is legible on a light and on a dark page."""
     low, high = _scale_range(scales)

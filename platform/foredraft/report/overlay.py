@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from plotly import graph_objects as go
 
 from foredraft.report.dots import Dot, FrontInfo
-from foredraft.report.look import GREY, dress
+from foredraft.report.look import FRONT_HEIGHT, GREY, dress
 from foredraft.report.scatter import dress_front, left_end
 from foredraft.report.tables import HOVER
 
@@ -35,7 +35,7 @@ def overlay_figure(fronts: Mapping[str, FrontInfo]) -> go.Figure:
         look = {"color": COLOURS[place % len(COLOURS)], "symbol": MARKS[place % len(MARKS)]}
         _add_study(figure, name, info, left=left, **look)
     dress_front(figure, left=left, right=1.02)
-    return dress(figure, 580, ())
+    return dress(figure, FRONT_HEIGHT, ())
 
 
 def _add_study(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from plotly import graph_objects as go
 
 from foredraft.report.dots import NEAREST, Dot, DraftMark, FrontInfo, RatioInfo
-from foredraft.report.look import ACCENT, GREY, dress, paint
+from foredraft.report.look import ACCENT, FRONT_HEIGHT, GREY, dress, paint
 from foredraft.report.tables import HOVER, number
 
 
@@ -38,7 +38,7 @@ def front_figure(info: FrontInfo) -> go.Figure:
     top = 1.6 * max(reached, default=1.0)
     if any(speedup > top for _, speedup in ceiling):
         figure.update_yaxes(range=[None, top], autorange="min")
-    return dress(figure, 580, _scales(info.dots, info.drafts))
+    return dress(figure, FRONT_HEIGHT, _scales(info.dots, info.drafts))
 
 
 def left_end(dots: Sequence[Dot]) -> float:

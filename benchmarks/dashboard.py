@@ -1,8 +1,10 @@
 """How soon the dashboard shows a study of many trials, and what it holds in memory.
 
     .venv/bin/python benchmarks/dashboard.py study --trials 1000 --storage /tmp/many
+    .venv/bin/python benchmarks/dashboard.py measure --storage /tmp/many --minutes 30
 
 `study` writes a study of made-up trials through the record's own writer: nothing is trained.
+`measure` opens it in Chromium and reports more trials, the last line being its figures.
 """
 
 from __future__ import annotations
@@ -10,7 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import statistics
+import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +30,7 @@ from foredraft.search.record import TRIAL
 from foredraft.search.samplers import distribution_of
 from foredraft.search.searcher import SHOWN, open_record
 from foredraft.search.trial import Trial
+from foredraft.search.watch import Watch
 from foredraft.settings.config import validated
 from foredraft.settings.study import OBJECTIVES, Study
 from speculation import rule_from
@@ -192,15 +199,93 @@ def write_study(storage: Path, name: str, trials: int, *, seed: int = 0) -> Path
     return directory
 
 
+def measure(directory: Path, *, minutes: float) -> dict[str, Any]:
+    """Seconds until a browser has drawn the front, and a trial that is reported; memory in MB.
+
+    The server is a process of its own, as `foredraft dashboard` is; it polls for `minutes`.
+    """
+    storage, name = directory.parents[1], directory.name
+    study = Watch(directory).study()
+    command = [sys.executable, "-m", "foredraft", "dashboard", "--storage", str(storage)]
+    server = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    browser = chromium()
+    try:
+        paints = []
+        for _ in range(4):
+            start = time.perf_counter()
+            browser.get(f"{url}?study={name}")
+            _until(browser, "return document.querySelectorAll('#front .point').length > 0")
+            paints.append(time.perf_counter() - start)
+        record, rng = open_record(study, directory), np.random.default_rng(9)
+        count = len(Watch(directory).record().complete)
+        updates, memory = [], [_megabytes(server.pid)]
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end or len(updates) < 5:
+            trial, count = trial_of(100_000, settings_of(rng), rng), count + 1
+            start = time.perf_counter()
+            report(record, study, trial)
+            _until(browser, f"return {SHOWN_DOTS} === {count}")
+            updates.append(time.perf_counter() - start)
+            time.sleep(20 if len(updates) >= 5 else 1)
+            memory.append(_megabytes(server.pid))
+    finally:
+        browser.quit()
+        server.send_signal(signal.SIGINT)
+        server.wait()
+    return {
+        "first_paint_cold_s": round(paints[0], 2),
+        "first_paint_s": round(statistics.median(paints[1:]), 2),
+        "report_to_drawn_s": round(statistics.median(updates), 2),
+        "reported": len(updates),
+        "memory_mb": [round(memory[0]), round(memory[-1]), round(max(memory))],
+        "minutes": minutes,
+    }
+
+
+SHOWN_DOTS = """document.querySelector('#front .js-plotly-plot').data
+    .filter((t) => (t.name || '').endsWith('the budget') && Array.isArray(t.customdata))
+    .reduce((sum, t) => sum + t.customdata.length, 0)"""
+
+
+def chromium() -> Any:
+    """A browser without a window."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1200"):
+        options.add_argument(flag)
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService("chromedriver"))
+
+
+def _until(browser: Any, script: str) -> None:
+    end = time.monotonic() + 120
+    while not browser.execute_script(script):
+        if time.monotonic() > end:
+            raise TimeoutError(script)
+        time.sleep(0.02)
+
+
+def _megabytes(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line) / 1024
+
+
 def main() -> None:
-    """Write a study."""
+    """Write a study, or measure one that was written."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["study"])
+    parser.add_argument("what", choices=["study", "measure"])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--storage", type=Path, required=True)
     parser.add_argument("--name", default="many")
+    parser.add_argument("--minutes", type=float, default=30)
     given = parser.parse_args()
-    print(write_study(given.storage, given.name, given.trials), file=sys.stderr)
+    if given.what == "study":
+        print(write_study(given.storage, given.name, given.trials), file=sys.stderr)
+    else:
+        directory = given.storage / "studies" / given.name
+        print(json.dumps(measure(directory, minutes=given.minutes)))
 
 
 if __name__ == "__main__":

@@ -68,10 +68,10 @@ class Page(NamedTuple):
         return self.until(lambda: self.js(DOTS), what="the front is drawn")
 
     def text(self, name: str) -> str:
-        return str(self.js("return document.getElementById(arguments[0]).innerText", name))
+        return str(self.js("return document.getElementById(arguments[0])?.innerText ?? ''", name))
 
     def query(self) -> dict[str, list[str]]:
-        return parse_qs(urlparse(self.browser.current_url).query)
+        return parse_qs(self.js("return window.location.search").removeprefix("?"))
 
     def click(self, number: int) -> None:
         """A click with the mouse on the trial's dot."""
@@ -157,7 +157,7 @@ def test_a_slider_redraws_the_front_and_is_in_the_address(page: Page) -> None:
     page.slide("mse_ratio", 200)
     page.until(lambda: page.dots()["within"] == 24, what="all within the budget")
     assert before == 11
-    assert "mse_ratio" in page.query()
+    page.until(lambda: "mse_ratio" in page.query(), what="the bound in the address")
     assert "24 of 24 complete trials within the budget" in page.text("front-sentence")
 
 

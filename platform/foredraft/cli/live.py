@@ -27,7 +27,7 @@ class Dashboard(Common):
 
         foredraft dashboard
         foredraft dashboard demo
-        foredraft dashboard etth1 etth1-random --storage /mnt/team --port 8051
+        foredraft dashboard etth1 etth1-random --port 8051
         foredraft dashboard runs/studies/demo /mnt/team/studies/demo
     """
 
@@ -69,7 +69,7 @@ class Tensorboard(Common):
     Its HPARAMS tab holds the settings of the trials beside what they came to. For example:
 
         foredraft tensorboard
-        foredraft tensorboard demo --storage /mnt/team --port 6007
+        foredraft tensorboard demo --port 6007
     """
 
     needs_storage = True

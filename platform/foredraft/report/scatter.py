@@ -9,7 +9,7 @@ from plotly import graph_objects as go
 
 from foredraft.report.dots import NEAREST, Dot, DraftMark, FrontInfo, RatioInfo
 from foredraft.report.look import ACCENT, FRONT_HEIGHT, GREY, dress, paint
-from foredraft.report.tables import HOVER, number
+from foredraft.report.tables import HOVER, HOVER_BRIEFLY, briefly, number
 
 
 def front_figure(info: FrontInfo) -> go.Figure:
@@ -72,7 +72,7 @@ OF_THE_TARGET = {"mse_ratio": 1.0, "deviation_ratio": 0.0}
 def ratio_figure(info: RatioInfo) -> go.Figure:
     """What a budget may bound against speedup, with the bound and the drafts alone."""
     figure = go.Figure()
-    _add_trials(figure, info.dots, info.places(info.dots))
+    _add_trials(figure, info.dots, info.places(info.dots), brief=True)
     _add_drafts(figure, info.drafts, info.places(info.drafts))
     own = OF_THE_TARGET[info.metric]
     figure.add_scatter(
@@ -143,12 +143,13 @@ def _add_stopped(figure: go.Figure, dots: Sequence[Dot]) -> None:
         name="stopped early (closed form)",
         marker={"symbol": "x-thin", "size": 5, "line": {"width": 1, "color": GREY}},
         opacity=0.6,
-        customdata=[dot.hover for dot in dots],
-        hovertemplate=HOVER,
+        **_hovering(dots, brief=False),
     )
 
 
-def _add_trials(figure: go.Figure, dots: Sequence[Dot], places: Sequence[float]) -> None:
+def _add_trials(
+    figure: go.Figure, dots: Sequence[Dot], places: Sequence[float], *, brief: bool = False
+) -> None:
     for feasible, name, symbol in (
         (False, "over the budget", "circle-open"),
         (True, "within the budget", "circle"),
@@ -168,13 +169,21 @@ def _add_trials(figure: go.Figure, dots: Sequence[Dot], places: Sequence[float])
                 **paint([dot.scale for dot, _ in chosen]),
             },
             **_keyed(figure, name, {"symbol": symbol, "size": 9}),
-            customdata=[dot.hover for dot, _ in chosen],
-            hovertemplate=HOVER,
+            **_hovering([dot for dot, _ in chosen], brief=brief),
         )
-    _add_measured(figure, [(p, x) for p, x in zip(dots, places, strict=True) if p.measured])
+    timed = [(p, x) for p, x in zip(dots, places, strict=True) if p.measured]
+    _add_measured(figure, timed, brief=brief)
 
 
-def _add_measured(figure: go.Figure, chosen: Sequence[tuple[Dot, float]]) -> None:
+def _hovering(dots: Sequence[Dot], *, brief: bool) -> dict[str, object]:
+    """The part of a trace that tells of each of its trials."""
+    if brief:
+        told = [briefly(dot.hover) for dot in dots]
+        return {"customdata": told, "hovertemplate": HOVER_BRIEFLY}
+    return {"customdata": [dot.hover for dot in dots], "hovertemplate": HOVER}
+
+
+def _add_measured(figure: go.Figure, chosen: Sequence[tuple[Dot, float]], *, brief: bool) -> None:
     if not chosen:
         return
     links = [(x, y) for dot, x in chosen for y in (dot.predicted, dot.measured, None)]
@@ -207,8 +216,7 @@ def _add_measured(figure: go.Figure, chosen: Sequence[tuple[Dot, float]]) -> Non
             "thickness": 1.5,
             "width": 4,
         },
-        customdata=[dot.hover for dot, _ in chosen],
-        hovertemplate=HOVER,
+        **_hovering([dot for dot, _ in chosen], brief=brief),
     )
 
 

@@ -160,19 +160,33 @@ FRONT_COLUMNS = (
 )
 
 
-_WIDTH = max(map(len, CELLS))
-# Plotly folds ordinary spaces; these stay.
-HOVER = "".join(
-    [
-        "<b>Trial %{customdata[0]}</b>%{customdata[1]}",
-        *(
-            f"<br>{label.ljust(_WIDTH)}  %{{customdata[{place}]}}".replace(" ", "\u00a0")
-            for place, label in enumerate(CELLS, start=2)
-        ),
-        f"<br>%{{customdata[{len(CELLS) + 2}]}}<extra></extra>",
+BRIEF = ("accepted", "predicted", "measured", "mse ratio", "deviation ratio")
+"""What hovering a trial tells in the figures beside the front's, which tells all."""
+
+
+def _template(labels: Sequence[str], *more: str) -> str:
+    width = max(map(len, labels))
+    lines = [
+        # Plotly folds ordinary spaces; these stay.
+        f"<br>{label.ljust(width)}  %{{customdata[{place}]}}".replace(" ", "\u00a0")
+        for place, label in enumerate(labels, start=2)
     ]
-)
+    return "".join(
+        ["<b>Trial %{customdata[0]}</b>%{customdata[1]}", *lines, *more, "<extra></extra>"]
+    )
+
+
+HOVER = _template(list(CELLS), f"<br>%{{customdata[{len(CELLS) + 2}]}}")
 """What hovering a trial tells, as a figure's template of its `hover_cells`: said once a trace."""
+HOVER_BRIEFLY = _template(BRIEF)
+"""The same of what `briefly` leaves of them."""
+
+
+def briefly(cells: Sequence[str]) -> tuple[str, ...]:
+    """The `hover_cells` of which `HOVER_BRIEFLY` tells."""
+    number_, verdict, *others = cells
+    told = dict(zip(CELLS, others, strict=False))
+    return number_, verdict, *(told[label] for label in BRIEF)
 
 
 def hover_cells(point: Point) -> tuple[str, ...]:

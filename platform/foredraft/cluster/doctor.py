@@ -1,6 +1,6 @@
 """Whether a study would run, in one screen of findings, each with its remedy.
 
-    findings = examined(study=None, storage=Path("runs"), upload=Path.cwd())
+    findings = examined(study=None, storage=Path("runs"), root=Path.cwd())
     all(finding.fine for finding in findings)
 
 What nodes say (`examination`) is gathered from all that are there; what it means is decided here,

@@ -18,8 +18,10 @@ window.dash_clientside = window.dash_clientside || {};
     const text = query.toString();
     const search = text ? "?" + text : "";
     if (search === window.location.search) return;
-    if (replace) window.history.replaceState(window.history.state, "", search || "/");
-    set("url", {search});
+    if (!replace) return set("url", {search});
+    window.history.replaceState(window.history.state, "", search || "/");
+    // With the old `href` beside it, Dash would go back there.
+    set("url", {search, href: window.location.href});
   }
 
   // A slider stands at 0..STEPS; its right end is no bound of its own.

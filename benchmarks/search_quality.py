@@ -27,6 +27,8 @@ import optuna
 import torch
 
 from foredraft import bank, provenance, train
+from foredraft.cluster.allotment import allot
+from foredraft.cluster.node_types import NodeType
 from foredraft.search import front, gain, judging, samplers
 from foredraft.search.driver import target_of
 from foredraft.search.nested import Asked, Nested, Prospect, key_of
@@ -141,7 +143,8 @@ def job_of(study: Study, storage: Path) -> Job:
     target = target_of(study, storage)
     if isinstance(target, Training):
         target = bank.directory_of(target, kind="target", storage=storage, machine=machine)
-    return Job(study, storage, target, bank.open_model(target).config, None)
+    here = allot(machine, [NodeType("here", machine.cpus or 1, 0, None, 1)])
+    return Job(study, storage, target, bank.open_model(target).config, here, None)
 
 
 def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Run:

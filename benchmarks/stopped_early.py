@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-import torch
 from search_quality import Here, decoded, job_of
 
 from foredraft.search import front, judging, samplers
@@ -80,5 +79,4 @@ def _told(counts: Sequence[int]) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_grad_enabled(False)
     main()

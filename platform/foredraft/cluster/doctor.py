@@ -70,11 +70,7 @@ def examined(*, study: Study | None, storage: Path, root: Path) -> list[Finding]
 def _of_nodes(storage: Path) -> Iterator[Finding]:
     """What all nodes say, beside each other."""
     witness = None
-    gpus = {
-        node["NodeName"]: int(node["Resources"].get("GPU", 0))
-        for node in ray.nodes()
-        if node["Alive"]
-    }
+    gpus = {name: int(node["Resources"].get("GPU", 0)) for name, node in nodes.present().items()}
     try:
         storage.mkdir(parents=True, exist_ok=True)
         if len(gpus) > 1:

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import ray
 import yaml
+from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster
 
 from foredraft.cluster import joining, nodes
@@ -135,12 +136,36 @@ def test_the_front_is_timed_on_every_kind_of_device(cluster: Cluster, storage: P
 def test_a_node_that_leaves_takes_no_trial_with_it(cluster: Cluster, storage: Path) -> None:
     node = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
-    driver = start_driver(storage, study(name="leaving", trials=6, draft=slow_drafts()))
-    wait_for(lambda: ray.available_resources().get("CPU", 4) < 4, driver)
+    machine = {"concurrency": 4, "cpus": 1, "use_gpu": False}
+    what = study(name="leaving", trials=6, draft=slow_drafts(), machine=machine)
+    driver = start_driver(storage, what)
+    wait_for(lambda: cpus_free(node.node_id) < 2, driver)
     cluster.remove_node(node, allow_graceful=False)
     assert driver.wait(timeout=150) == 0
     assert len(trials_of(storage, "leaving")) == 6
     assert set(trials_of(storage, "leaving")["state"]) <= {"complete", "pruned"}
+
+
+def cpus_free(node_id: str) -> float:
+    free: dict[str, float] = available_resources_per_node()[node_id]
+    return free.get("CPU", 0.0)
+
+
+def test_a_node_that_leaves_while_it_is_asked_is_not_waited_for(
+    cluster: Cluster, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    there = nodes.present()
+    assert len(there) == 2  # two nodes of one machine, whose names are the same
+    cluster.remove_node(node, allow_graceful=False)
+    until = time.monotonic() + 60
+    while len(nodes.present()) == 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    now, asked = nodes.present, iter([there, there])
+    monkeypatch.setattr(nodes, "present", lambda: next(asked, None) or now())
+    nodes.check_shared(storage)
 
 
 def slow_drafts() -> dict[str, Any]:

@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 
 from foredraft.data import holes, scale, store
 from foredraft.data.dataset import Dataset
 from foredraft.data.errors import DataError
-from foredraft.data.generators import GENERATORS
+from foredraft.data.generators import GENERATORS, Generated
 from foredraft.data.reading import Missing, Reading
 from foredraft.data.registry import DATASETS, Published, locate, verified
 from foredraft.data.splits import split, with_a_scale
+from foredraft.data.tables.columns import without_ignored
 from foredraft.data.tables.table import Table, read
 from foredraft.data.time.steps import infer
 from foredraft.files import is_complete
@@ -56,7 +58,8 @@ def load(
             Arrow, with a column per variate or in long format.
         missing: what to do about missing cells and absent rows: refuse, skip (no window touches
             one), interpolate linearly in time, or fill from the neighbouring seasons.
-        reading: how the table is to be read, where that is not found in the file.
+        reading: how the table is to be read, where that is not found in the file; of a generator
+            its variates may be chosen, and nothing else said.
         splits: fractions of train and test in time order, validation between them. By default
             the published split of the benchmark (a path with its file's name and number of rows
             counts too), else 70/10/20; of a panel, of each series.
@@ -68,7 +71,7 @@ def load(
         raise DataError(f"missing is {missing!r}; use one of {', '.join(get_args(Missing))}")
     name, _, settings = source.partition(":")
     if name in GENERATORS:
-        return _generated(name, settings=settings, splits=splits)
+        return _generated(name, settings=settings, reading=reading, splits=splits)
     path, entry = locate(source)
     content = verified(path, entry=entry)
     kind = path.suffix[1:].lower() + ("-rows" if goes_by_rows(path, entry) else "")
@@ -125,25 +128,43 @@ def matching(
     return entry
 
 
-def _generated(name: str, *, settings: str, splits: tuple[float, float] | None) -> Dataset:
+def _generated(
+    name: str, *, settings: str, reading: Reading, splits: tuple[float, float] | None
+) -> Dataset:
     generator = GENERATORS[name]
     parameters = generator.parameters | _parameters(name, settings=settings)
     identity = json.dumps([name, generator.version, parameters], sort_keys=True)
     content = hashlib.sha256(identity.encode()).hexdigest()
-    folder = store.parsed(f"{content[:16]}-{name}-{VERSION}")
+    way = store.way(reading)
+    folder = store.parsed(f"{content[:16]}-{name}-{VERSION}{way}")
     if not is_complete(folder):
-        made = generator.make(**parameters)
-        step = infer(made.time)
-        store.keep(Table(made.values_TC, made.variates, made.time, step), folder=folder)
+        table = _chosen(generator.make(**parameters), reading=reading, label=name)
+        store.keep(table, folder=folder)
     table = store.kept(folder)
     return _dataset(
         table,
         name=name,
         digest=content,
-        identity=content,
+        identity=f"{content}{way}",
         ranges=split(table, fractions=splits, label=name),
         folder=folder,
     )
+
+
+def _chosen(made: Generated, *, reading: Reading, label: str) -> Table:
+    """The variates of what was generated that are asked for, in that order."""
+    for field in sorted(reading.model_fields_set - {"columns", "ignore"}):
+        if (said := getattr(reading, field)) != getattr(AS_FOUND, field):
+            raise DataError(
+                f"{label} is generated, no table that is read: {field} is {said!r} (--{field}); "
+                "leave it out"
+            )
+    frame = pd.DataFrame(made.values_TC, columns=made.variates)
+    left = without_ignored(frame, reading=reading, label=label)
+    left = left if reading.columns is None else left[list(reading.columns)]
+    if left.columns.empty:
+        raise DataError(f"{label}: no variate is left; give some (--columns) or ignore fewer")
+    return Table(left.to_numpy(), tuple(left.columns), made.time, infer(made.time))
 
 
 def _parameters(name: str, *, settings: str) -> dict[str, int]:

@@ -34,6 +34,7 @@ from foredraft.data import (
     scale,
     store,
 )
+from foredraft.data.reading import Reading
 
 # As it is before the tests move house.
 REAL_FOLDER = data.data_folder().resolve()
@@ -842,6 +843,39 @@ def test_a_new_version_of_a_generator_is_other_data(monkeypatch):
 @pytest.mark.parametrize("setting", ["rows=0", "rows=many", "variates=0", "colour=3", "rows"])
 def test_settings_that_a_generator_does_not_know_are_refused(setting):
     assert setting.partition("=")[0] in complaint(f"synthetic-load:{setting}")
+
+
+@pytest.mark.parametrize(
+    ("reading", "names"),
+    [
+        ({"columns": ("OT", "HUFL")}, ("OT", "HUFL")),
+        ({"ignore": ("HULL", "MULL", "LULL")}, ("HUFL", "MUFL", "LUFL", "OT")),
+        ({"columns": ("OT", "HUFL"), "ignore": ("MULL",)}, ("OT", "HUFL")),
+    ],
+)
+def test_variates_of_a_generator_may_be_chosen_and_are_other_data(reading, names):
+    whole = load("synthetic-etth:rows=300")
+    some = load("synthetic-etth:rows=300", reading=Reading(**reading))
+    assert some.variates == names
+    at = [whole.variates.index(name) for name in names]
+    np.testing.assert_array_equal(some.values_TC, whole.values_TC[:, at])
+    assert some.digest == whole.digest
+    assert some.identity != whole.identity
+    assert load("synthetic-etth:rows=300", reading=Reading()).identity == whole.identity
+
+
+@pytest.mark.parametrize(
+    ("reading", "told"),
+    [
+        ({"columns": ("ot",)}, "did you mean 'OT'"),
+        ({"ignore": ("oil",)}, "--ignore"),
+        ({"columns": ()}, "no variate is left"),
+        ({"columns": ("OT",), "sep": ";"}, "sep is ';'"),
+        ({"step": "15min"}, "step is '15min'"),
+    ],
+)
+def test_how_else_a_generator_is_to_be_read_is_refused(reading, told):
+    assert told in complaint("synthetic-etth:rows=300", reading=Reading(**reading))
 
 
 @pytest.mark.parametrize("name", generators.GENERATORS)

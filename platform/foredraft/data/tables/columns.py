@@ -40,11 +40,7 @@ def judged(
             what it is.
     """
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    for name in reading.ignore:
-        _known(name, frame, option_name="ignore", label=label)
-    frame = frame.drop(columns=list(reading.ignore))
-    for name in reading.columns or ():
-        _known(name, frame, option_name="columns", label=label)
+    frame = without_ignored(frame, reading=reading, label=label)
     time, rest = _with_time(frame, reading=reading, label=label)
     if reading.columns is not None:
         return time, _of_names(rest, reading.columns, label=label)
@@ -52,6 +48,16 @@ def judged(
     for place, name in enumerate(rest.columns[skip:], start=skip):
         _refuse_no_variate(rest[name], first=time is None and place == 0, label=label)
     return time, rest
+
+
+def without_ignored(frame: pd.DataFrame, *, reading: Reading, label: str) -> pd.DataFrame:
+    """The columns that are not to be ignored; raises on a name that is none of them."""
+    for name in reading.ignore:
+        _known(name, frame, option_name="ignore", label=label)
+    frame = frame.drop(columns=list(reading.ignore))
+    for name in reading.columns or ():
+        _known(name, frame, option_name="columns", label=label)
+    return frame
 
 
 def _of_names(rest: pd.DataFrame, names: Sequence[str], *, label: str) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from foredraft.settings.config import (
     validated,
 )
 from foredraft.settings.recipes import electricity
+from speculation import ContextPolicy
 from speculation.heads import HEADS
 
 
@@ -182,50 +183,34 @@ def eia930() -> Ladder:
 
 
 def demo() -> Ladder:
-    """The demo's target on generated data, in a minute or two."""
+    """The demo's target on generated data, in a few minutes."""
+    deployed = ContextPolicy(kind="deployed")
+
+    def stage(name: str, *, data: str = "synthetic-etth", **fields: Any) -> Stage:
+        return Stage(name=name, data=data, variates=1, validation_windows=64, **fields)
+
     return Ladder(
         name="demo",
         target="demo",
         dtype="fp32",
         rungs=_rungs(
-            Stage(name="scratch", data="synthetic-etth", epochs=2, windows_per_epoch=1600, lr=1e-3),
-            Stage(
-                name="pretrain",
+            stage("scratch", epochs=2, windows_per_epoch=3200, lr=1e-3),
+            stage(
+                "pretrain",
                 data="synthetic-load",
-                epochs=1,
+                epochs=2,
                 windows_per_epoch=3200,
                 batch=64,
                 lr=2e-3,
-                variates=7,
             ),
-            Stage(
-                name="finetune", data="synthetic-etth", epochs=1, windows_per_epoch=3200, lr=5e-4
-            ),
-            Stage(
-                name="distill",
-                data="synthetic-etth",
-                epochs=3,
-                windows=3200,
-                lr=1e-3,
-                validation_windows=128,
-            ),
-            Stage(
-                name="distill",
-                data="synthetic-etth",
-                epochs=12,
-                windows=3200,
-                lr=2e-3,
-                validation_windows=128,
-            ),
-            Stage(
-                name="heads",
-                data="synthetic-etth",
-                epochs=12,
-                windows=3200,
-                validation_windows=128,
-            ),
+            stage("finetune", epochs=1, windows_per_epoch=3200, lr=5e-4),
+            stage("distill", epochs=3, windows=1200, lr=1e-3, policy=deployed),
+            stage("distill", epochs=12, windows=1200, lr=2e-3, policy=deployed),
+            stage("heads", epochs=12, windows=1600, lr=2e-3, policy=deployed),
         ),
-        evaluation=Evaluation(data="synthetic-etth", split="test", horizon=240, windows=64),
+        evaluation=Evaluation(
+            data="synthetic-etth", split="test", horizon=336, windows=32, policy=deployed
+        ),
         pairs=10,
     )
 

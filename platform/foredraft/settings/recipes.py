@@ -89,23 +89,33 @@ def zeroshot() -> Training:
 
 
 def demo() -> Training:
-    """A small target on generated data, trained in seconds.
+    """A small univariate target on generated data, trained in half a minute.
 
     In fp32, as few laptops multiply bf16 and the others are seven times slower at it (LOG.md).
     """
     return Training(
-        model=TimerXLConfig(patch=24, context=168, d_model=96, n_heads=4, d_ff=192, n_layers=3),
+        model=TimerConfig(patch=24, context=336, d_model=128, n_heads=4, d_ff=256, n_layers=4),
         stages=(
             Stage(
                 name="pretrain",
                 data="synthetic-load",
                 epochs=2,
-                windows_per_epoch=4800,
+                windows_per_epoch=12800,
                 batch=64,
                 lr=2e-3,
-                variates=7,
+                variates=1,
+                validation_windows=64,
             ),
-            Stage(name="finetune", data="synthetic-etth", epochs=2, lr=5e-4),
+            Stage(
+                name="finetune",
+                data="synthetic-etth",
+                epochs=1,
+                windows_per_epoch=6400,
+                batch=64,
+                lr=5e-4,
+                variates=1,
+                validation_windows=64,
+            ),
         ),
         dtype="fp32",
     )

@@ -88,7 +88,7 @@ def test_a_patch_that_does_not_divide_the_context_is_refused(
 ) -> None:
     said = train_target(capsys, "model.patch=100")
     assert "100" in said
-    assert "context 168" in said
+    assert "context 336" in said
 
 
 def test_a_field_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,10 @@ LOOKS = 3  # of which a step's median is taken, where it is only to be checked
 ALONE_PAIRS = 7
 # Passes of new shapes are compiled when they are first met, for some milliseconds each.
 WARM_UP_S = 1.0
-
+PAIR_S = 0.3
+"""Seconds that a pair lasts at least. What takes milliseconds is done several times in a row, each
+on other windows: or one window's luck, and one interruption, would be the pair's."""
+MOST_IN_A_ROW = 16
 
 INTERVAL_PAIRS = 6
 """Pairs from which a median has a 95 % interval: of five, the whole range misses it in 6 %."""
@@ -286,7 +289,7 @@ def time_pairs(
             generator=generator,
         )
 
-    seconds = interleaved((alone, together), pairs=pairs, device=target.device)
+    seconds = interleaved((alone, together), pairs=pairs, device=target.device, pair_s=PAIR_S)
     speedup = ratio(*seconds)
     return Timing(
         speedup=speedup.median,
@@ -305,18 +308,23 @@ def interleaved(
     pairs: int,
     device: torch.device,
     at_most_s: float = math.inf,
+    pair_s: float = 0.0,
 ) -> list[list[float]]:
-    """Seconds of each run, each called once per pair with its number, after a warm-up of both.
+    """Seconds of one call of each run, by pair, after a warm-up of all.
 
-    Whoever goes second finds warmer caches: they take turns at it. Past `at_most_s` seconds no new
-    pair is begun, but for the first three.
+    Each is called with the number of its pair; or as often in a row as it takes for a pair to last
+    `pair_s` seconds, with numbers that go on. Whoever goes second finds warmer caches: they take
+    turns at it. Past `at_most_s` seconds no new pair is begun, but for the first three.
     """
-    began = time.perf_counter()
+    began = now = _now(device)
     for index in range(pairs):
+        before = now
         for run in runs:
             run(index)
-        if time.perf_counter() - began > WARM_UP_S:
+        now = _now(device)
+        if now - began > WARM_UP_S:
             break
+    in_a_row = min(MOST_IN_A_ROW, max(1, math.ceil(pair_s / max(now - before, 1e-9))))
     seconds: list[list[float]] = [[] for _ in runs]
     began = time.perf_counter()
     for index in range(pairs):
@@ -325,8 +333,9 @@ def interleaved(
         order = list(enumerate(runs))
         for place, run in order if index % 2 == 0 else reversed(order):
             started = _now(device)
-            run(index)
-            seconds[place].append(_now(device) - started)
+            for call in range(index * in_a_row, (index + 1) * in_a_row):
+                run(call)
+            seconds[place].append((_now(device) - started) / in_a_row)
     return seconds
 
 

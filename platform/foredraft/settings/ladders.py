@@ -23,6 +23,7 @@ from foredraft.settings.config import (
     Seed,
     Settings,
     Stage,
+    StageName,
     named,
     validated,
 )
@@ -186,7 +187,7 @@ def demo() -> Ladder:
     """The demo's target on generated data, in a few minutes."""
     deployed = ContextPolicy(kind="deployed")
 
-    def stage(name: str, *, data: str = "synthetic-etth", **fields: Any) -> Stage:
+    def stage(name: StageName, *, data: str = "synthetic-etth", **fields: Any) -> Stage:
         return Stage(name=name, data=data, variates=1, validation_windows=64, **fields)
 
     return Ladder(

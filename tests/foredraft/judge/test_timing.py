@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import time
 
 import pytest
 import torch
@@ -24,6 +25,29 @@ def test_runs_take_turns_at_going_first_and_share_the_number_of_their_pair() -> 
     assert warm_up[:2] == [("a", 0), ("b", 0)]
     assert timed == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
     assert [len(one) for one in seconds] == [3, 3]
+
+
+def test_short_runs_are_called_in_a_row_until_a_pair_lasts_each_with_its_own_number() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def nap(name: str, index: int) -> None:
+        calls.append((name, index))
+        time.sleep(0.01)
+
+    runs = [lambda i, name=name: nap(name, i) for name in "ab"]
+    seconds = timing.interleaved(runs, pairs=2, device=CPU, pair_s=0.05)
+    in_a_row = (max(index for _, index in calls) + 1) // 2
+    assert 1 < in_a_row <= 3  # two naps of 10 ms at least
+    first, second = range(in_a_row), range(in_a_row, 2 * in_a_row)
+    turns = [("a", first), ("b", first), ("b", second), ("a", second)]
+    assert calls[-4 * in_a_row :] == [(name, i) for name, row in turns for i in row]
+    assert 0.01 <= min(one for run in seconds for one in run) < 0.02  # of one call
+
+
+def test_what_takes_no_time_is_not_called_for_ever() -> None:
+    calls: list[int] = []
+    timing.interleaved([calls.append] * 2, pairs=1, device=CPU, pair_s=9.0)
+    assert len(calls) == 2 + 2 * timing.MOST_IN_A_ROW
 
 
 def test_a_bound_on_seconds_leaves_three_pairs_at_least() -> None:

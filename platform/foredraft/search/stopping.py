@@ -17,7 +17,10 @@ from foredraft.settings.budgets import Budget
 from foredraft.settings.study import OBJECTIVES, Study
 
 TRIED = 8
-"""Decoded trials before the closed form is trusted to stop one."""
+"""Decoded trials that put the closed form to the test before it is trusted to stop one."""
+EXACT = 1e-6
+"""A trial whose acceptance came out as predicted to within this drew no lots that mattered, as one
+of a tolerance does: it tells nothing of how far off the next may be."""
 SAFETY = 2.0
 """By how much more than ever before it may be wrong this time."""
 USUAL = 0.95
@@ -71,7 +74,8 @@ class Residuals(NamedTuple):
     @property
     def slack(self) -> Slack | None:
         """By how much it may be wrong, or None while that is not known."""
-        if min(len(values) for values in self) < TRIED:
+        tested = sum(off > EXACT for off in self.acceptance_rate)
+        if min(tested, *(len(values) for values in self)) < TRIED:
             return None
         return Slack(*(SAFETY * max(values) for values in self))
 

@@ -116,8 +116,9 @@ def decoded(make_trial: Callable[..., Trial], off: float) -> Trial:
 def test_the_slack_is_twice_the_worst_that_the_decoded_trials_have_shown(
     make_trial: Callable[..., Trial],
 ) -> None:
-    few = [decoded(make_trial, 0.01 * n) for n in range(TRIED - 1)]
+    few = [decoded(make_trial, 0.01 * (n + 1)) for n in range(TRIED - 1)]
     assert Residuals.of(few).slack is None
+    assert Residuals.of([*few, *[decoded(make_trial, 0.0)] * TRIED]).slack is None
     stopped = make_trial(stopped="front", prediction={"acceptance_rate": 0.1, "speedup": 9.0})
     slack = Residuals.of([*few, decoded(make_trial, 0.2), stopped]).slack
     assert slack == pytest.approx(Slack(0.4, 0.4, 0.4, 0.4))

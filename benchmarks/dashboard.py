@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -253,10 +254,11 @@ def chromium() -> Any:
     """A browser without a window."""
     from selenium import webdriver
 
+    driver = shutil.which("chromedriver")  # a name alone is looked for in this directory only
     options = webdriver.ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1200"):
         options.add_argument(flag)
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService("chromedriver"))
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
 
 def _until(browser: Any, script: str) -> None:

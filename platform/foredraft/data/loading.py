@@ -59,7 +59,8 @@ def load(
         missing: what to do about missing cells and absent rows: refuse, skip (no window touches
             one), interpolate linearly in time, or fill from the neighbouring seasons.
         reading: how the table is to be read, where that is not found in the file; of a generator
-            its variates may be chosen, and nothing else said.
+            only its variates are chosen by it: what says how a file is written, as a stage may have
+            it for a file beside, has nothing to say of what is none.
         splits: fractions of train and test in time order, validation between them. By default
             the published split of the benchmark (a path with its file's name and number of rows
             counts too), else 70/10/20; of a panel, of each series.
@@ -135,10 +136,11 @@ def _generated(
     parameters = generator.parameters | _parameters(name, settings=settings)
     identity = json.dumps([name, generator.version, parameters], sort_keys=True)
     content = hashlib.sha256(identity.encode()).hexdigest()
-    way = store.way(reading)
+    chosen = Reading(columns=reading.columns, ignore=reading.ignore)
+    way = store.way(chosen)
     folder = store.parsed(f"{content[:16]}-{name}-{VERSION}{way}")
     if not is_complete(folder):
-        table = _chosen(generator.make(**parameters), reading=reading, label=name)
+        table = _chosen(generator.make(**parameters), reading=chosen, label=name)
         store.keep(table, folder=folder)
     table = store.kept(folder)
     return _dataset(
@@ -153,12 +155,6 @@ def _generated(
 
 def _chosen(made: Generated, *, reading: Reading, label: str) -> Table:
     """The variates of what was generated that are asked for, in that order."""
-    for field in sorted(reading.model_fields_set - {"columns", "ignore"}):
-        if (said := getattr(reading, field)) != getattr(AS_FOUND, field):
-            raise DataError(
-                f"{label} is generated, no table that is read: {field} is {said!r} (--{field}); "
-                "leave it out"
-            )
     frame = pd.DataFrame(made.values_TC, columns=made.variates)
     left = without_ignored(frame, reading=reading, label=label)
     left = left if reading.columns is None else left[list(reading.columns)]

@@ -870,12 +870,19 @@ def test_variates_of_a_generator_may_be_chosen_and_are_other_data(reading, names
         ({"columns": ("ot",)}, "did you mean 'OT'"),
         ({"ignore": ("oil",)}, "--ignore"),
         ({"columns": ()}, "no variate is left"),
-        ({"columns": ("OT",), "sep": ";"}, "sep is ';'"),
-        ({"step": "15min"}, "step is '15min'"),
+        ({"columns": ("OT",), "ignore": ("OT",)}, "--columns"),
     ],
 )
-def test_how_else_a_generator_is_to_be_read_is_refused(reading, told):
+def test_variates_that_a_generator_does_not_have_are_refused(reading, told):
     assert told in complaint("synthetic-etth:rows=300", reading=Reading(**reading))
+
+
+def test_how_a_file_beside_it_is_written_leaves_generated_data_as_they_are():
+    """A stage has one way of reading, and may learn from a file and a generator; so may flags."""
+    written = Reading(sep=";", decimal=",", time="when", timezone="Europe/Berlin", na=("-",))
+    plain, beside = (load("synthetic-etth:rows=300", reading=r) for r in (Reading(), written))
+    assert beside.identity == plain.identity
+    assert beside.variates == plain.variates
 
 
 @pytest.mark.parametrize("name", generators.GENERATORS)

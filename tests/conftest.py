@@ -190,3 +190,32 @@ def write_study() -> Callable[..., Path]:
         )
 
     return write
+
+
+@pytest.fixture(scope="session")
+def keep_example() -> Callable[..., Any]:
+    """The windows of a study that `write_study` wrote, kept with what a trial forecasts of them."""
+    from types import SimpleNamespace
+
+    import yaml
+
+    from foredraft.judge.evaluate import EvaluationWindows
+    from foredraft.search import examples
+    from foredraft.search.references import evaluation_of
+    from foredraft.settings.config import validated
+    from foredraft.settings.study import Study
+
+    def keep(directory: Path, trial: Any) -> Tensor:
+        """What the target forecasts, [9, 336, 7]; the trial is 0.5 above it."""
+        tree = yaml.safe_load((directory / "study.yaml").read_text())
+        evaluation = evaluation_of(trial, validated(Study, tree, source="tiny"))
+        target_WHC = torch.arange(9.0)[:, None, None] + torch.arange(7.0).expand(336, 7)
+        windows = EvaluationWindows(torch.zeros(9, 384, 7), target_WHC + 1)
+        accepted_WN = (torch.arange(4) % 2 == 0).expand(9, 4)
+        run = SimpleNamespace(forecast_BTC=target_WHC + 0.5, accepted_BN=accepted_WN)
+        folder, outcome = directory / examples.FOLDER, trial.outcome
+        examples.keep_windows(folder, evaluation, windows, target_WHC, patch=96)
+        examples.keep_forecasts(folder, evaluation, outcome.draft.key, outcome.rule, [run])
+        return target_WHC
+
+    return keep

@@ -104,6 +104,16 @@ def _unrolled(
         yield outlook._replace(mean=outlook.mean[:, :count])
 
 
+class Round(NamedTuple):
+    """What one round came to for the samples that were still in the batch, on the host."""
+
+    row_B: Tensor
+    """their places in the batch as it began"""
+    limit_B: Tensor
+    """patches proposed"""
+    accepted_B: Tensor
+
+
 class Speculation(NamedTuple):
     """A speculative forecast, and the counts of how it came about."""
 
@@ -119,8 +129,30 @@ class Speculation(NamedTuple):
     """int64 [lookahead]: rounds in which the i-th proposal was judged, all before it accepted"""
     passed_K: Tensor
     """int64 [lookahead]: of these, the rounds in which it was accepted"""
-    passes: int
-    """passes of the target over the batch"""
+    rounds: tuple[Round, ...]
+    """in order"""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the target over the batch."""
+        return len(self.rounds)
+
+    @property
+    def accepted_BN(self) -> Tensor:
+        """bool [B, N], which patches of the forecast are proposals that were accepted.
+
+        The others are the target's own: each round ends with one.
+        """
+        emitted = int((self.accept_lengths * torch.arange(len(self.accept_lengths))).sum())
+        patches = emitted // len(self.accepted_B)  # of each sample, as all reach the horizon
+        accepted_BN = torch.zeros(len(self.accepted_B), patches, dtype=torch.bool)
+        position_N, first_B = torch.arange(patches), torch.zeros_like(self.accepted_B)
+        for row_A, _, accepted_A in self.rounds:
+            first_A1 = first_B[row_A, None]
+            last_A1 = first_A1 + accepted_A[:, None]
+            accepted_BN[row_A] |= (position_N >= first_A1) & (position_N < last_A1)
+            first_B[row_A] += accepted_A + 1
+        return accepted_BN
 
     @property
     def proposed(self) -> int:
@@ -176,7 +208,7 @@ def speculate(
         policy=policy,
         generator=generator,
     )
-    rounds: list[_Round] = []
+    rounds: list[Round] = []
     history = pair.history
     forecast_BNCP = history.emitted_BNCP[:, history.context_patches :][:, :patches].clone()
     row_B = torch.arange(len(context_BTC))
@@ -187,7 +219,7 @@ def speculate(
         proposal, drafted = pair.propose(int(limit_B.max()))
         outlook = pair.verify(proposal.shape[1])
         accepted_B = pair.accept(proposal, drafted, outlook, limit_B=limit_B)
-        rounds.append(_Round(row_B, limit_B, accepted_B))
+        rounds.append(Round(row_B, limit_B, accepted_B))
         if chooser:
             chooser.observe(limit_B, accepted_B)
         done_B = history.emitted_B >= patches
@@ -244,7 +276,7 @@ def _alone(
 ) -> Speculation:
     """The target's own forecast, counted as rounds without proposals."""
     none_B = torch.zeros(len(context_BTC), dtype=torch.int64)
-    every = _Round(torch.arange(len(context_BTC)), none_B, none_B)
+    every = Round(torch.arange(len(context_BTC)), none_B, none_B)
     return _speculation(
         rollout(target, context_BTC, horizon=horizon, policy=policy),
         [every] * _num_patches(target, context_BTC, horizon),
@@ -349,17 +381,7 @@ class Pair:
             part.select(index_A)
 
 
-class _Round(NamedTuple):
-    """What one round came to for the samples that were still in the batch, on the host."""
-
-    row_B: Tensor
-    """their places in the batch as it began"""
-    limit_B: Tensor
-    """patches proposed"""
-    accepted_B: Tensor
-
-
-def _speculation(forecast_BTC: Tensor, rounds: Sequence[_Round], *, lookahead: int) -> Speculation:
+def _speculation(forecast_BTC: Tensor, rounds: Sequence[Round], *, lookahead: int) -> Speculation:
     """The forecast with its counts: how many each sample proposed and had accepted, by round."""
     row_R, limit_R, accepted_R = (torch.cat(parts) for parts in zip(*rounds, strict=True))
     none_B = torch.zeros(len(forecast_BTC), dtype=torch.int64)
@@ -372,7 +394,7 @@ def _speculation(forecast_BTC: Tensor, rounds: Sequence[_Round], *, lookahead: i
         accept_lengths=torch.bincount(accepted_R + 1, minlength=lookahead + 2),
         tested_K=reached_RK.sum(0),
         passed_K=(accepted_R[:, None] > position_K).sum(0),
-        passes=len(rounds),
+        rounds=tuple(rounds),
     )
 
 

@@ -6,6 +6,7 @@ of any other host. One study, one server and one browser serve all of them.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -18,7 +19,10 @@ import pytest
 
 pytest.importorskip("dash", reason="the dashboard is an extra: pip install 'foredraft[dashboard]'")
 
+from foredraft import bank
+from foredraft.bank import housekeeping
 from foredraft.dashboard.server import server_of
+from foredraft.train.journal import Journal
 
 WAIT_S = 60.0
 NAME = "<script>"
@@ -46,6 +50,7 @@ class Page(NamedTuple):
     url: str
     report: Callable[..., Path]
     make: Callable[[int], Any]
+    directory: Path
 
     def open(self, **query: str) -> None:
         self.browser.get(
@@ -115,6 +120,7 @@ def page(
     tmp_path_factory: pytest.TempPathFactory,
     make_trial: Callable[..., Any],
     write_study: Callable[..., Path],
+    keep_example: Callable[..., Any],
 ) -> Iterator[Page]:
     storage = tmp_path_factory.mktemp("runs")
 
@@ -131,11 +137,14 @@ def page(
             deviation=0.0001 * (number + 1),
         )
 
-    write_study(storage, NAME, *map(make, range(24)), make_trial(24, error="<b>no room</b>"))
+    trials = [*map(make, range(24)), make_trial(24, error="<b>no room</b>")]
+    directory = write_study(storage, NAME, *trials)
+    keep_example(directory, trials[5])
     server, url = server_of(storage=storage, given=(), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield Page(browser, url.rstrip("/"), lambda *t: write_study(storage, NAME, *t), make)
+    report = functools.partial(write_study, storage, NAME)
+    yield Page(browser, url.rstrip("/"), report, make, directory)
     server.shutdown()
     thread.join()
     server.server_close()
@@ -174,6 +183,41 @@ def test_a_click_opens_the_trial_and_back_and_forward_go_over_it(page: Page) -> 
     page.until(lambda: "Trial 5" in page.text("trial"), what="the first trial, by going back")
     page.browser.forward()
     page.until(lambda: "Trial 7" in page.text("trial"), what="the other, by going forward")
+
+
+def test_another_window_of_a_trial_is_a_click_away_and_in_the_address(page: Page) -> None:
+    page.open(trial=f"{NAME}:5", variate="6")
+    title = "return document.querySelector('#trial-forecasts .annotation-text')?.textContent ?? ''"
+    page.until(lambda: page.js(title) == "OT, window 1 of 9", what="the first window")
+    page.js("[...document.querySelectorAll('#trial .choices button')].at(2).click()")
+    page.until(lambda: page.js(title) == "OT, window 6 of 9", what="the third of those kept")
+    page.until(lambda: page.query().get("window") == ["2"], what="the window in the address")
+    assert page.query()["variate"] == ["6"]
+    drawn = "return document.querySelectorAll('#trial-forecasts .scatterlayer .js-line').length"
+    assert page.js(drawn) == 3
+
+
+def test_a_training_is_followed_epoch_by_epoch(page: Page) -> None:
+    storage = page.directory.parents[1]
+    housekeeping.note("d-9", study=page.directory, settings={"scale": 0.9})
+    told = Journal(bank.epochs_file(storage, "d-9"))
+    losses = """
+        const drawn = document.querySelector("#tab-training .js-plotly-plot");
+        return drawn && drawn.data ? drawn.data[0].x.length : 0;"""
+    page.open(tab="training")
+    page.until(lambda: "Nothing has been trained" in page.text("tab-training"), what="the hint")
+    for number in (1, 2):
+        told(
+            {
+                "number": number,
+                "stage": "scratch",
+                "epoch": number,
+                "train_loss": 0.5,
+                "validation_loss": 0.6,
+            }
+        )
+        page.until(lambda n=number: page.js(losses) == n, what=f"epoch {number}")
+    assert "under way" in page.text("tab-training")
 
 
 def test_a_link_shows_a_colleague_the_same_view(page: Page) -> None:

@@ -238,6 +238,9 @@ def test_a_batch_is_decoded_as_each_sample_alone_without_a_cache(
     assert ours.proposed_B.tolist() == naive.proposed
     assert ours.accepted_B.tolist() == naive.accepted
     assert ours.passes == max(naive.rounds)
+    by_round = [[*[True] * (length - 1), False] for length in naive.lengths]
+    origins = torch.tensor([accepted for one in by_round for accepted in one])
+    assert torch.equal(ours.accepted_BN.flatten(), origins)
     check_counts(ours, batch=shape.batch, patches=patches, lookahead=shape.lookahead)
 
 

@@ -9,7 +9,9 @@ interrupted one needs is told by files, wherever its database is.
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,10 +68,27 @@ def shown(path: Path) -> dict[str, Any]:
     }
 
 
-def note(key: str, *, study: Path) -> None:
-    """Nothing; the study of that directory needs the draft `key` from now on."""
-    (study / ASKED).mkdir(parents=True, exist_ok=True)
-    (study / ASKED / key).touch()
+def note(key: str, *, study: Path, settings: Mapping[str, Any]) -> None:
+    """Nothing; the study of that directory needs the draft `key` from now on.
+
+    Args:
+        key: of the draft.
+        study: its directory.
+        settings: by which it asks for it.
+    """
+    path = study / ASKED / key
+    if not path.is_file():
+        files.atomic_write(path, json.dumps(settings))
+
+
+def noted(study: Path) -> dict[str, dict[str, Any]]:
+    """The settings by which the study of that directory first asked for each draft, by its key.
+
+    Empty of a draft that an earlier version noted.
+    """
+    paths = (path for path in (study / ASKED).glob("*") if not path.name.startswith("."))
+    in_order = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+    return {path.name: json.loads(path.read_text() or "{}") for path in in_order}
 
 
 def unused(storage: Path) -> list[Path]:

@@ -131,6 +131,11 @@ def directory_of(training: Training, *, kind: Kind, storage: Path, machine: Mach
     return storage / f"{kind}s" / key_of(training, machine=machine)
 
 
+def epochs_file(storage: Path, key: str) -> Path:
+    """Where the epochs of a training under way are told, one JSON object a line."""
+    return storage / "training" / f"{key}.epochs.jsonl"
+
+
 def obtain(
     training: Training,
     *,

@@ -11,10 +11,11 @@ from dash import dcc, html
 
 from foredraft.dashboard import parts
 from foredraft.dashboard.catalogue import Look, Shelf, age_in_words
+from foredraft.dashboard.patches import UIREVISION
 from foredraft.dashboard.view import View, address
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
-from foredraft.report import tables
+from foredraft.report import forecasts, tables
 from foredraft.report.close_up import (
     READING,
     CloseUp,
@@ -28,6 +29,7 @@ from foredraft.report.study_report import about_text, tiles
 from foredraft.report.summary import Summary, summary_info
 from foredraft.report.tables import Table, plural
 from foredraft.search import choice
+from foredraft.search.examples import Example
 from foredraft.search.record import Record
 from foredraft.search.trial import Measured, Trial
 
@@ -38,6 +40,7 @@ AXES = {
     "deviation_ratio": "fidelity (deviation ratio)",
 }
 BOUNDS = {"mse_ratio": "Accuracy: mse ratio", "deviation_ratio": "Fidelity: deviation ratio"}
+NO_FORECASTS = "Its forecasts are not here: they lie in the study's directory, where it ran."
 
 
 class Shown(NamedTuple):
@@ -329,6 +332,10 @@ def trial(shown: CloseUp | None, pinned: Trial | None, view: View) -> list[Any]:
     if metrics.accept_lengths or metrics.pass_rates:
         figure = trial_figure(shown.point)
         found.append(parts.graph("trial-figure", reading=READING, figure=figure))
+    if shown.example:
+        found += _forecasts(shown.example, view)
+    elif shown.trial.state == "complete":
+        found.append(html.P(NO_FORECASTS, className="hint"))
     found += [
         parts.table(outcome_table(shown.point)),
         html.P("Judge it again:"),
@@ -337,6 +344,34 @@ def trial(shown: CloseUp | None, pinned: Trial | None, view: View) -> list[Any]:
         parts.copyable("recipe", shown.recipe),
     ]
     return found
+
+
+def _forecasts(example: Example, view: View) -> list[Any]:
+    """What the trial forecast, for the window and the variate that the view asks for."""
+    window = min(view.window, len(example.windows) - 1)
+    variate = min(view.variate, len(example.variates) - 1)
+    info = forecasts.forecasts_info(example, windows=[window], variates=[variate])
+    figure = forecasts.forecasts_figure(info).update_layout(uirevision=UIREVISION)
+    windows = [f"window {number + 1}" for number in example.windows]
+    return [
+        html.H2("Its forecasts"),
+        _choices("window", windows, chosen=window),
+        _choices("variate", example.variates, chosen=variate),
+        parts.graph("trial-forecasts", reading=forecasts.READING, figure=figure),
+    ]
+
+
+def _choices(name: str, texts: Sequence[str], *, chosen: int) -> html.Div:
+    """A row of buttons, one for each text; a click puts its place into the address."""
+    buttons = [
+        html.Button(
+            text,
+            id={"look": name, "place": str(place)},
+            className="chosen" if place == chosen else "",
+        )
+        for place, text in enumerate(texts)
+    ]
+    return html.Div(buttons if len(buttons) > 1 else [], className="choices")
 
 
 def _pin(trial: str, text: str) -> html.Button:

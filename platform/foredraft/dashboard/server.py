@@ -124,6 +124,7 @@ def _browse(app: Dash) -> None:
     does("click", nothing, Input("front", "clickData"), State("front", "figure"))
     does("pick", nothing, Input({"pick": ALL, "trial": ALL}, "n_clicks"))
     does("pick", nothing, Input({"pick": ALL, "trial": ALL, "pinned": ALL}, "n_clicks"))
+    does("look", nothing, Input({"look": ALL, "place": ALL}, "n_clicks"))
     does("tab", nothing, *(Input(f"go-{name}", "n_clicks") for name in TABS))
     does("axis", nothing, *(Input(f"axis-{name}", "n_clicks") for name in AXES))
     does("own", nothing, Input("own", "n_clicks"))
@@ -227,9 +228,8 @@ def _draw(app: Dash, catalogue: Catalogue, sent: Figures) -> None:
         seen = []
         for one in (view.trial, view.pinned):
             found = by_label.get(one.study) if one else None
-            storage = found.shelf.directory.parents[1] if found else Path()
             seen.append(
-                close_up(found.record, one.number, storage=storage)
+                close_up(found.record, one.number, directory=found.shelf.directory)
                 if one and found and found.record
                 else None
             )

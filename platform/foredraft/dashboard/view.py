@@ -44,6 +44,10 @@ class View(NamedTuple):
     tab: Tab = "front"
     trial: Pick | None = None
     pinned: Pick | None = None
+    window: int = 0
+    """of those that the trial keeps, from 0"""
+    variate: int = 0
+    """likewise"""
 
     @classmethod
     def of(cls, search: str | None) -> View:
@@ -61,6 +65,8 @@ class View(NamedTuple):
             tab=tab if tab in get_args(Tab) else "front",  # type: ignore[arg-type]
             trial=Pick.of(_last(asked, "trial")),
             pinned=Pick.of(_last(asked, "pinned")),
+            window=_place(_last(asked, "window")),
+            variate=_place(_last(asked, "variate")),
         )
 
     def budget(self, own: Budget) -> Budget:
@@ -76,6 +82,10 @@ def address(studies: Sequence[str], **more: str) -> str:
 def _last(asked: Mapping[str, Sequence[str]], name: str) -> str:
     values = asked.get(name, ())
     return values[-1] if values else ""
+
+
+def _place(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _positive(text: str) -> float | None:

@@ -10,6 +10,7 @@ Seconds are measured in `foredraft.judge.timing`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from foredraft import data
 from foredraft.data.spacing import evenly_spaced
 from foredraft.settings.config import Evaluation
-from speculation import Acceptance, Plan, cost, families, rollout, speculate
+from speculation import Acceptance, Plan, Speculation, cost, families, rollout, speculate
 from speculation.forecaster import Architecture, Forecaster
 from speculation.network import Network
 
@@ -183,9 +184,24 @@ def judge_pair(
         plan: of a rule that adapts.
         seed: of the rules that draw.
     """
+    runs = decode(target, draft, rule, windows, evaluation=evaluation, plan=plan, seed=seed)
+    return row_of(runs, windows, alone_WHC=alone_WHC)
+
+
+def decode(
+    target: Forecaster,
+    draft: Forecaster,
+    rule: Acceptance,
+    windows: EvaluationWindows,
+    *,
+    evaluation: Evaluation,
+    plan: Plan | None = None,
+    seed: int = 0,
+) -> list[Speculation]:
+    """The speculations of all windows, a batch after the other; `judge_pair` has the arguments."""
     generator = torch.Generator(device=target.device).manual_seed(seed)
     batch = evaluation.batch if rule.adapt else ACCURACY_BATCH
-    runs = [
+    return [
         speculate(
             target,
             draft,
@@ -198,7 +214,13 @@ def judge_pair(
         )
         for context_BTC in windows.context_WTC.split(batch)
     ]
-    forecast_WHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
+
+
+def row_of(
+    runs: Sequence[Speculation], windows: EvaluationWindows, *, alone_WHC: Tensor
+) -> PairRow:
+    """What the speculations of all windows came to, beside the target's own forecasts."""
+    forecast_WHC = forecasts_of(runs)
     errors = windows.errors_of(forecast_WHC)
     proposed_W = torch.cat([run.proposed_B for run in runs])
     accepted_W = torch.cat([run.accepted_B for run in runs])
@@ -221,6 +243,11 @@ def judge_pair(
             windows.squares_of(forecast_WHC), windows.squares_of(alone_WHC)
         ),
     )
+
+
+def forecasts_of(runs: Sequence[Speculation]) -> Tensor:
+    """The forecasts of all windows [W, H, C], on the CPU."""
+    return torch.cat([run.forecast_BTC.cpu() for run in runs])
 
 
 def interval(above_W: Tensor, below_W: Tensor) -> Ends | None:

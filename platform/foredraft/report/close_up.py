@@ -23,8 +23,10 @@ from foredraft.report.tables import (
     settings_of,
     shortcoming,
 )
+from foredraft.search import examples
+from foredraft.search.examples import Example
 from foredraft.search.record import Point, Record, Standing
-from foredraft.search.references import policy_of
+from foredraft.search.references import evaluation_of
 from foredraft.search.trial import Scalar, Trial
 
 READING = (
@@ -47,15 +49,17 @@ class CloseUp(NamedTuple):
     """what judges the pair again, with this rule; empty where there is no draft yet"""
     recipe: str
     """the settings that were searched, as an entry of a study's `first:`"""
+    example: Example | None
+    """a few windows as it forecast them; None of one that was not decoded, or is not kept here"""
 
 
-def close_up(record: Record, number_: int, *, storage: Path) -> CloseUp | None:
+def close_up(record: Record, number_: int, *, directory: Path) -> CloseUp | None:
     """The trial of that number; None where the study has none.
 
     Args:
         record: of its study.
         number_: of the trial.
-        storage: where the study's models are, as the command is to name it.
+        directory: of its study; the command names the storage in which it is.
     """
     trial = next((one for one in record.trials if one.number == number_), None)
     if trial is None:
@@ -70,9 +74,17 @@ def close_up(record: Record, number_: int, *, storage: Path) -> CloseUp | None:
         verdict=_verdict(record, trial, standing),
         point=point,
         round=round_of(point, record) if point else None,
-        command=_command(record, point, storage) if point else "",
+        command=_command(record, point, directory.parents[1]) if point else "",
         recipe=yaml.safe_dump({"first": [searched]}, sort_keys=False, default_flow_style=None),
+        example=example_of(point, record, directory) if point else None,
     )
+
+
+def example_of(point: Point, record: Record, directory: Path) -> Example | None:
+    """A few windows as the trial forecast them, where its study's directory keeps any."""
+    folder, outcome = directory / examples.FOLDER, point.outcome
+    evaluation = evaluation_of(point.trial, record.study)
+    return examples.example(folder, evaluation, outcome.draft.key, outcome.rule)
 
 
 def _verdict(record: Record, trial: Trial, standing: Standing | None) -> str:
@@ -109,8 +121,8 @@ def _command(record: Record, point: Point, storage: Path) -> str:
 
     A rule that adapts is timed, as `bench` alone knows it.
     """
-    evaluation, rule = record.study.evaluation, point.outcome.rule
-    policy = policy_of(point.trial, record.study)
+    evaluation, rule = evaluation_of(point.trial, record.study), point.outcome.rule
+    policy = evaluation.policy
     fields = dataclasses.asdict(rule)
     adapts = fields.pop("adapt", False)
     words = [
@@ -210,5 +222,6 @@ def trial_figure(point: Point) -> go.Figure:
     figure.update_xaxes(title="position in the round", row=1, col=2)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_annotations(font={"size": 13, "color": GREY})
-    dress(figure, 280, ())
-    return figure.update_layout(showlegend=False, bargap=0.35)
+    dress(figure, 300, ())
+    # Room for the mode bar above the panels' titles, on a narrow page too.
+    return figure.update_layout(showlegend=False, bargap=0.35, margin={"t": 56})

@@ -8,6 +8,7 @@ For a page that is written once, and for one that is live.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from plotly import graph_objects as go
@@ -16,14 +17,17 @@ from foredraft.report import (
     agreement,
     curves,
     expense,
+    forecasts,
     hypervolume,
     importance,
     scatter,
     slices,
 )
 from foredraft.report.axes import settings_figure, settings_info
+from foredraft.report.close_up import example_of
 from foredraft.report.dots import dots_of, front_info, ratio_info
 from foredraft.report.study_files import StudyFiles
+from foredraft.search.record import Point
 
 READING = {
     "front": (
@@ -79,6 +83,7 @@ def sections_of(study: StudyFiles) -> list[Section]:
     """All that a study has enough trials for, in the order in which a reader asks."""
     return [
         *front_sections(study),
+        *forecast_sections(study),
         *why_sections(study),
         *training_sections(study),
         *cost_sections(study),
@@ -105,6 +110,44 @@ def front_sections(study: StudyFiles) -> list[Section]:
             )
         ),
     ]
+
+
+def forecast_sections(study: StudyFiles) -> list[Section]:
+    """What the best trial forecasts, where its forecasts are kept."""
+    record = study.record
+    point = record.choice or record.favourite
+    example = example_of(point, record, study.path) if point else None
+    if point is None or example is None:
+        return []
+    windows, variates = _first_and_last(example.windows), _first_and_last(example.variates)
+    info = forecasts.forecasts_info(example, windows=windows, variates=variates)
+    return [
+        Section(
+            f"What trial {point.trial.number} forecasts",
+            "forecasts",
+            forecasts.forecasts_figure(info, columns=len(windows), height=280),
+            forecasts.READING,
+            _apart(point),
+            min_width=NARROWEST,
+        )
+    ]
+
+
+def _first_and_last(kept: Sequence[object]) -> list[int]:
+    return sorted({0, len(kept) - 1})
+
+
+def _apart(point: Point) -> str:
+    apart, ratio = point.outcome.deviation_ratio, point.outcome.metrics.mse_ratio
+    told = [
+        f"over all windows its forecasts are {apart:.4f} of the target's own error away from the "
+        "target's"
+        if apart is not None
+        else "",
+        f"its error is {ratio:.4f} times the target's" if ratio is not None else "",
+    ]
+    sentence = ", and ".join(one for one in told if one)
+    return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
 def why_sections(study: StudyFiles) -> list[Section]:

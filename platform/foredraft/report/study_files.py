@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from foredraft.documents import read_json, read_mapping
 from foredraft.errors import ConfigError
 from foredraft.report import ladder
-from foredraft.search import record
+from foredraft.search import curves, record
 from foredraft.search.record import Record
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
@@ -26,10 +27,15 @@ class StudyFiles:
     settings: dict[str, Any]
     """study.yaml, as it stands"""
     record: Record
-    curves: pd.DataFrame
     provenance: dict[str, Any]
     ladders: tuple[ladder.Content, ...] = ()
     """of the same target, where the storage holds any"""
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """Losses by epoch; while the study runs, of what is being trained too."""
+        kept = self.path / curves.FILE
+        return pd.read_parquet(kept) if kept.is_file() else curves.now(self.record, self.path)
 
 
 def read_study_files(study_dir: Path) -> StudyFiles:
@@ -54,7 +60,6 @@ def files_of(study_dir: Path, found: Record) -> StudyFiles:
     Raises:
         ConfigError: a file cannot be read.
     """
-    curves = study_dir / "curves.parquet"
     provenance = study_dir / "provenance.json"
     remedy = f"search --resume of study {study_dir.name!r} writes it anew"
     # studies/NAME is two folders below the storage, where progressions/ is too.
@@ -64,7 +69,6 @@ def files_of(study_dir: Path, found: Record) -> StudyFiles:
         path=study_dir,
         settings=read_mapping(study_dir / "study.yaml", what="a study"),
         record=found,
-        curves=pd.read_parquet(curves) if curves.is_file() else pd.DataFrame(),
         provenance=read_json(provenance, remedy=remedy) if provenance.is_file() else {},
         ladders=tuple(ladder.ladders_of(found.target.key, storage=storage) if found.target else ()),
     )

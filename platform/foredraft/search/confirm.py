@@ -16,8 +16,8 @@ from foredraft.judge import evaluate, timing
 from foredraft.search import judging
 from foredraft.search.doubts import Expected, trusted
 from foredraft.search.record import Point, Record
-from foredraft.search.references import policy_of
-from foredraft.search.trial import Measured, OnTest, Outcome, Trial
+from foredraft.search.references import evaluation_of
+from foredraft.search.trial import Measured, OnTest, Outcome
 from foredraft.settings.config import Evaluation
 from foredraft.settings.rules import Rule
 from foredraft.settings.study import Study
@@ -142,11 +142,6 @@ def _on_test(
         deviation_ratio=judged.deviation * judged.mse_ratio / judged.mse,
         differs=abs(judged.mse_ratio - (outcome.metrics.mse_ratio or 0.0)) > TEST_TOLERANCE,
     )
-
-
-def evaluation_of(trial: Trial, study: Study) -> Evaluation:
-    """What the trial was judged on."""
-    return study.evaluation.model_copy(update={"policy": policy_of(trial, study)})
 
 
 def _with_doubt(measured: Measured) -> str:

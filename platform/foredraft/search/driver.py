@@ -276,7 +276,7 @@ def _obtain_target(
     if not bank.is_whole(path):
         console.print(f"training target {path.name}")
         # Not what the bank itself follows: two who follow one journal would show all twice.
-        epochs = storage / "training" / f"{path.name}.epochs.jsonl"
+        epochs = bank.epochs_file(storage, path.name)
         arguments = (training, "target", storage, study.machine, epochs)
         work = submit(judging.train_model, *arguments, share=given.training)
         with following(epochs, lambda row: console.print(epoch_in_words(row, training))):

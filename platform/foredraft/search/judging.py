@@ -21,14 +21,14 @@ from foredraft.judge import calibrations, closed_form, courses, evaluate, timing
 from foredraft.judge.courses import Courses
 from foredraft.judge.evaluate import EvaluationWindows, PairRow
 from foredraft.judge.examine import Examiner
-from foredraft.search import front, rulebook
+from foredraft.search import examples, front, rulebook
 from foredraft.search.stopping import Slack, why_stop
 from foredraft.search.trial import Metrics, Reason
 from foredraft.settings.config import Evaluation, Machine, Training
 from foredraft.settings.rules import Rule
 from foredraft.settings.study import Study
 from foredraft.train.journal import Journal
-from speculation import Plan, checkpoint, cost
+from speculation import Plan, Speculation, checkpoint, cost
 from speculation.forecaster import Forecaster
 from speculation.heads import by_itself
 
@@ -90,8 +90,13 @@ def train_model(
     )
 
 
-def open_baseline(study: Study, evaluation: Evaluation, target: Path) -> Baseline:
-    """The windows, and what the target makes of them: as the trial reads, and as the reference."""
+def open_baseline(
+    study: Study, evaluation: Evaluation, target: Path, looked_at: Path | None = None
+) -> Baseline:
+    """The windows, and what the target makes of them: as the trial reads, and as the reference.
+
+    A few of them are kept in the folder `looked_at`, where one is given.
+    """
     model = _open(target, evaluation, study.machine)
     windows = evaluate.draw_windows(evaluation, model.config)
     alone_WHC = evaluate.forecast_alone(model, windows, evaluation=evaluation)
@@ -99,6 +104,9 @@ def open_baseline(study: Study, evaluation: Evaluation, target: Path) -> Baselin
     if evaluation.policy != study.reference:
         referred = evaluation.model_copy(update={"policy": study.reference})
         reference_WHC = evaluate.forecast_alone(model, windows, evaluation=referred)
+    if looked_at:
+        patch = model.config.patch
+        examples.keep_windows(looked_at, evaluation, windows, reference_WHC, patch=patch)
     return Baseline(target, windows, reference_WHC, windows.errors_of(reference_WHC), alone)
 
 
@@ -150,6 +158,7 @@ def judge(
     prepared: Prepared,
     best: Sequence[front.Goals],
     slack: Slack | None,
+    looked_at: Path,
 ) -> Assessment:
     """What the rule makes of the pair: in closed form, and by decoding where that may pay.
 
@@ -161,6 +170,7 @@ def judge(
         prepared: what the draft costs and proposes.
         best: the goals of the front when the trial began.
         slack: by how much the closed form may be wrong, as far as the study has shown.
+        looked_at: the folder that keeps the forecasts of a few windows.
     """
     began = time.perf_counter()
     draft = _open(path, evaluation, study.machine)
@@ -174,7 +184,9 @@ def judge(
     stopped = why_stop(prediction, study, best, slack=slack, reference_mse=baseline.reference.mse)
     metrics = prediction
     if not stopped:
-        row = _counted(study, evaluation, draft, rule, baseline, plan)
+        runs = _decoded(study, evaluation, draft, rule, baseline, plan)
+        examples.keep_forecasts(looked_at, evaluation, path.name, rule, runs)
+        row = evaluate.row_of(runs, baseline.windows, alone_WHC=baseline.reference_WHC)
         windows = len(baseline.windows.truth_WHC)
         metrics = metrics_of(row, predicted_speedup=predict(row), windows=windows)
     return Assessment(metrics, prediction, stopped, plan, time.perf_counter() - began)
@@ -244,25 +256,25 @@ def judge_on(
     """The pair on another split than the search saw."""
     draft = _open(path, evaluation, study.machine)
     baseline = open_baseline(study, evaluation, target)
-    return _counted(study, evaluation, draft, rule, baseline, plan)
+    runs = _decoded(study, evaluation, draft, rule, baseline, plan)
+    return evaluate.row_of(runs, baseline.windows, alone_WHC=baseline.reference_WHC)
 
 
-def _counted(
+def _decoded(
     study: Study,
     evaluation: Evaluation,
     draft: Forecaster,
     rule: Rule,
     baseline: Baseline,
     plan: Plan | None,
-) -> PairRow:
-    """What the pair does on the windows of a baseline."""
-    return evaluate.judge_pair(
+) -> list[Speculation]:
+    """What the pair makes of the windows of a baseline."""
+    return evaluate.decode(
         _open(baseline.target, evaluation, study.machine),
         draft,
         rule,
         baseline.windows,
         evaluation=evaluation,
-        alone_WHC=baseline.reference_WHC,
         plan=plan,
         seed=study.seed,
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from foredraft.search.trial import Errors, Outcome, Part, Sizes, Trial
 from foredraft.settings.budgets import Budget
+from foredraft.settings.config import Evaluation
 from foredraft.settings.study import Study
 from speculation import ContextPolicy, cost
 
@@ -134,6 +135,11 @@ def policy_of(trial: Trial, study: Study) -> ContextPolicy:
     """How both models read in a trial."""
     names = ("context_policy", "renorm_every")
     return study.policy({n: trial.settings[n] for n in names if n in trial.settings})
+
+
+def evaluation_of(trial: Trial, study: Study) -> Evaluation:
+    """What the trial was judged on."""
+    return study.evaluation.model_copy(update={"policy": policy_of(trial, study)})
 
 
 def policy_in_words(policy: ContextPolicy) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,15 @@ import pandas as pd
 
 from foredraft import bank, data, files
 from foredraft.judge import evaluate, yardstick
-from foredraft.search import choice
-from foredraft.search.confirm import evaluation_of
+from foredraft.search import choice, curves
 from foredraft.search.record import KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
-from foredraft.search.references import Judged, Naive, Target, one_per_draft_and_policy
-from foredraft.search.trial import Errors, Measured, Scalar, Sizes
+from foredraft.search.references import (
+    Naive,
+    Target,
+    evaluation_of,
+)
+from foredraft.search.trial import Errors, Measured, Sizes
 from foredraft.settings.study import Study
-
-WORDS = {
-    "kind": "{}",
-    "scale": "{:.2f}x",
-    "depth": "depth {:.2f}",
-    "width": "width {:.2f}",
-    "stages": "{}",
-    "patches_out": "{} a pass",
-}
-"""How what tells drafts apart is written in a figure."""
 
 
 def write(record: Record, directory: Path, *, target: bank.Model) -> None:
@@ -58,7 +50,7 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
     if record.why_alone:
         write_json(directory / "best.json", _alone(record, directory, target))
     write_references(record, directory)
-    _write_curves(record, directory, target)
+    curves.write(record, directory, target=target)
 
 
 def write_references(record: Record, directory: Path) -> None:
@@ -169,45 +161,6 @@ def _scaler(study: Study) -> dict[str, Any]:
         "mean": dataset.mean_C.tolist(),
         "deviation": dataset.deviation_C.tolist(),
     }
-
-
-def _write_curves(record: Record, directory: Path, target: bank.Model) -> None:
-    """The losses of the target's training, and of each draft's."""
-    judged = one_per_draft_and_policy(record.study, record.trials)
-    drafts = list({one[1].draft.key: one for one in judged}.values())
-    curves = [_curve(target, label="target", kind="target")]
-    curves += [
-        _curve(
-            bank.open_model(directory.parents[1] / "drafts" / outcome.draft.key),
-            label=label,
-            kind="draft",
-        )
-        for (_, outcome), label in zip(drafts, _labels(drafts), strict=True)
-    ]
-    files.atomic_write(directory / "curves.parquet", pd.concat(curves).to_parquet(index=False))
-
-
-def _labels(drafts: Sequence[Judged]) -> list[str]:
-    """The drafts' names in a figure: their scale, and what else differs between them.
-
-    Depth and width are named too where there is no scale, as neither follows one.
-    """
-    settings = [trial.settings for trial, _ in drafts]
-    varied = {name for name in WORDS if len({own.get(name) for own in settings}) > 1}
-    return [f"draft {', '.join(_in_words(own, varied))}" for own in settings]
-
-
-def _in_words(own: dict[str, Scalar], varied: set[str]) -> Iterator[str]:
-    named = {*varied, "scale"} if own.get("scale") is not None else {*varied, "depth", "width"}
-    if own.get("kind") == "heads":
-        named = {*varied, "kind"}
-    for name, words in WORDS.items():
-        if name in named and own.get(name) is not None:
-            yield words.format(own[name])
-
-
-def _curve(model: bank.Model, *, label: str, kind: str) -> pd.DataFrame:
-    return pd.DataFrame(model.metrics["curve"]).assign(label=label, kind=kind)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -21,6 +21,8 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
+from foredraft import bank
+from foredraft.bank import housekeeping
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
@@ -68,6 +70,7 @@ class Watch:
         with self._lock:
             files = (SETTINGS_FILE, record.TRIALS_FILE, record.REFERENCES_FILE)
             places: list[Any] = [_place(self.directory / name) for name in files]
+            places += self._trainings()
             try:
                 places.append(self._state_of_storage(self.study()))
             except ConfigError as error:
@@ -133,6 +136,12 @@ class Watch:
             if self._open:
                 record.close(self._open[1]._storage._backend)  # type: ignore[attr-defined]
             self._open, self._ended = None, {}
+
+    def _trainings(self) -> list[Place]:
+        """What tells how far the trainings are that the study has asked for."""
+        storage = self.directory.parents[1]
+        keys = sorted(path.name for path in (self.directory / housekeeping.ASKED).glob("*"))
+        return [_place(bank.epochs_file(storage, key)) for key in keys]
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         """What was read of a file, read anew where the file has changed."""

@@ -20,7 +20,8 @@ from foredraft import bank, provenance
 from foredraft.bank import housekeeping
 from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.tasks import Share
-from foredraft.search import enumeration, front, judging, rulebook, stopping
+from foredraft.search import enumeration, examples, front, judging, rulebook, stopping
+from foredraft.search.record import settings_of
 from foredraft.search.stopping import Residuals, Slack
 from foredraft.search.trial import Draft, Errors, Outcome, Sizes
 from foredraft.settings.config import Evaluation, Training
@@ -41,6 +42,11 @@ class Job(NamedTuple):
     once: Any
     """a handle of `Once`"""
 
+    @property
+    def looked_at(self) -> Path:
+        """The folder that keeps a few windows, and what each trial makes of them."""
+        return self.storage / "studies" / self.study.name / examples.FOLDER
+
 
 class Workshop:
     """Asks for what a study needs, from whatever process of it."""
@@ -54,15 +60,18 @@ class Workshop:
         job = self.job
         return job.study.draft_training(job.architecture, dict(settings), path=job.target)
 
-    def draft(self, training: Training) -> Path:
-        """The draft, trained by a task of its own if nobody has it."""
-        storage, study = self.job.storage, self.job.study
+    def draft(self, settings: Mapping[str, Any]) -> Path:
+        """The draft of a trial's settings, trained by a task of its own if nobody has it."""
+        storage, study, training = self.job.storage, self.job.study, self.training(settings)
         path = self.place_of(training)
-        housekeeping.note(path.name, study=storage / "studies" / study.name)
+        full = settings_of(study, dict(settings))
+        housekeeping.note(path.name, study=storage / "studies" / study.name, settings=full)
         if not bank.is_whole(path):
-            arguments = (training, "draft", storage, study.machine, None)
+            epochs = bank.epochs_file(storage, path.name)
+            arguments = (training, "draft", storage, study.machine, epochs)
             share = self.job.allotment.training
             self._once(path.name, judging.train_model, *arguments, share=share)
+            epochs.unlink(missing_ok=True)
         return path
 
     def place_of(self, training: Training) -> Path:
@@ -99,15 +108,15 @@ class Workshop:
         """
         study = self.job.study
         evaluation, rule = study.judged_on(settings), study.rule(settings)
-        training = self.training(settings)
-        path, baseline = self.draft(training), self.baseline(evaluation)
+        path, baseline = self.draft(settings), self.baseline(evaluation)
+        model = self.training(settings).model
         prepared = self.prepared(path, evaluation, emits_draft=rule.emits_draft)
         judged = self._judged(path, evaluation, rule, prepared, best=best, slack=residuals.slack)
         return Outcome(
             draft=Draft(
                 key=path.name,
-                architecture=Sizes.of(training.model),
-                parameters=training.model.num_parameters,
+                architecture=Sizes.of(model),
+                parameters=model.num_parameters,
                 errors=Errors(**prepared.accuracy._asdict()),
                 speedup=prepared.speedup_alone,
                 deviation=prepared.deviation,
@@ -132,7 +141,7 @@ class Workshop:
             settings: those of the draft and of the policy.
         """
         study = self.job.study
-        path, evaluation = self.draft(self.training(settings)), study.judged_on(dict(settings))
+        path, evaluation = self.draft(settings), study.judged_on(dict(settings))
         prepared = {
             emits_draft: self.prepared(path, evaluation, emits_draft=emits_draft)
             for emits_draft in rulebook.emissions(study)
@@ -161,6 +170,7 @@ class Workshop:
             f"judged {path.name} {provenance.digest([evaluation, rule])}",
             judging.judge,
             *(self.job.study, evaluation, path, rule, reference, prepared, best, slack),
+            self.job.looked_at,
         )
         return judged
 
@@ -168,7 +178,7 @@ class Workshop:
         """The baseline of a context policy: in Ray's object store, and here."""
         key = f"baseline {provenance.digest(evaluation)}"
         if key not in self.baselines:
-            arguments = (self.job.study, evaluation, self.job.target)
+            arguments = (self.job.study, evaluation, self.job.target, self.job.looked_at)
             made: judging.Baseline = self._once(key, judging.open_baseline, *arguments)
             self.baselines[key] = ray.put(made), made
         return self.baselines[key]

@@ -97,7 +97,7 @@ def test_what_an_interrupted_study_asked_for_is_kept_wherever_its_database_is(
 ) -> None:
     (unused,) = housekeeping.unused(storage)
     study = storage / "studies" / "pg"
-    housekeeping.note(unused.name, study=study)
+    housekeeping.note(unused.name, study=study, settings={"scale": 0.5})
     (study / "study.yaml").write_text(POSTGRES)
     assert housekeeping.unused(storage) == []
     assert {line.used_by for line in housekeeping.listed(storage)} == {"joint", "pg"}

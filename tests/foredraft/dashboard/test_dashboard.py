@@ -86,9 +86,20 @@ def test_an_address_holds_the_whole_view() -> None:
     assert view.budget(Budget(deviation_ratio=0.1)) == Budget(mse_ratio=1.02, deviation_ratio=0.1)
 
 
+def test_an_address_names_the_window_and_the_variate_of_a_trial() -> None:
+    view = View.of("?study=a&trial=a:3&window=2&variate=5")
+    assert (view.window, view.variate) == (2, 5)
+
+
 @pytest.mark.parametrize(
     "search",
-    [None, "", "?mse_ratio=nan&axis=up&tab=&trial=x", "?mse_ratio=-1&trial=:", "?trial=a:-1"],
+    [
+        None,
+        "",
+        "?mse_ratio=nan&axis=up&tab=&trial=x",
+        "?mse_ratio=-1&trial=:",
+        "?trial=a:-1&window=-1&variate=x",
+    ],
 )
 def test_what_an_address_says_wrongly_is_left_out(search: str | None) -> None:
     assert View.of(search) == View()
@@ -311,7 +322,7 @@ def test_a_trial_is_shown_with_what_repeats_it_and_what_differs_from_a_pinned_on
     write_study(storage, "tiny", *some_trials(make_trial, 8))
     (one,) = shown_of(storage, "tiny")
     assert one.record
-    found = close_up(one.record, 3, storage=storage)
+    found = close_up(one.record, 3, directory=one.shelf.directory)
     assert found
     assert "foredraft evaluate --target t-1f --draft d-3" in found.command
     assert f"--storage {storage}" in found.command
@@ -321,8 +332,50 @@ def test_a_trial_is_shown_with_what_repeats_it_and_what_differs_from_a_pinned_on
     assert "first:" in shown
     missing = View(trial=Pick("tiny", 99))
     assert "no trial 99" in text_of(
-        pages.trial(close_up(one.record, 99, storage=storage), None, missing)
+        pages.trial(close_up(one.record, 99, directory=one.shelf.directory), None, missing)
     )
+
+
+def test_a_trial_is_shown_with_the_window_and_the_variate_that_are_asked_for(
+    storage: Path, make_trial: MakeTrial, write_study: WriteStudy, keep_example: Any
+) -> None:
+    from foredraft.report.close_up import close_up
+
+    directory = write_study(storage, "tiny", *some_trials(make_trial, 2))
+    (one,) = shown_of(storage, "tiny")
+    assert one.record
+    target_WHC = keep_example(directory, one.record.trials[1])
+
+    def shown(number: int, **asked: int) -> Any:
+        assert one.record
+        found = close_up(one.record, number, directory=directory)
+        return pages.trial(found, None, View(trial=Pick("tiny", number), **asked))
+
+    told = shown(1, window=2, variate=6)
+    assert "window 1 window 3 window 6 window 9" in text_of(told)
+    (figure,) = [found for part in told if (found := figure_in(part, "trial-forecasts"))]
+    drawn = {trace.name: list(trace.y) for trace in figure.data if trace.type == "scatter"}
+    assert drawn["target alone"] == pytest.approx(target_WHC[5, :, 6].tolist())
+    assert drawn["speculation"] == pytest.approx((target_WHC[5, :, 6] + 0.5).tolist())
+    assert drawn["what happened"][-336:] == pytest.approx((target_WHC[5, :, 6] + 1).tolist())
+    patches = {trace.name: list(trace.customdata) for trace in figure.data if trace.type == "bar"}
+    assert patches == {"patch proposed and accepted": [1, 3], "patch of the target": [2, 4]}
+    # An address may ask for what there is not; the last is shown then.
+    assert "OT, window 9 of 9" in str(shown(1, window=99, variate=99))
+    assert "not here" in text_of(shown(0))
+
+
+def figure_in(component: Any, name: str) -> Any:
+    """The figure of that name in a component."""
+    if getattr(component, "id", None) == name:
+        return component.figure
+    inner = getattr(component, "children", None)
+    for part in inner if isinstance(inner, list | tuple) else [inner]:
+        if hasattr(part, "children") or hasattr(part, "figure"):
+            found = figure_in(part, name)
+            if found is not None:
+                return found
+    return None
 
 
 # The server

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from foredraft.errors import ConfigError
-from foredraft.search import record, results
+from foredraft.search import curves, record
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
@@ -205,8 +205,7 @@ def test_drafts_are_told_apart_in_a_figure_by_what_differs_between_them(
     make_trial: MakeTrial,
 ) -> None:
     def labels(*settings: dict[str, Any]) -> list[str]:
-        trials = [make_trial(number, settings=own) for number, own in enumerate(settings)]
-        return results._labels([(trial, trial.outcome) for trial in trials if trial.outcome])
+        return curves.labels_of(settings)
 
     assert labels({"scale": 0.5, "depth": 0.25}, {"scale": 0.7, "depth": 0.25}) == [
         "draft 0.50x",

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -14,11 +15,13 @@ import ray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foredraft import bank, data, files, report
+from foredraft.bank import housekeeping
 from foredraft.cluster import joining
 from foredraft.data import DataError
 from foredraft.errors import ConfigError
 from foredraft.forecast.forecaster import write_forecast
-from foredraft.search import driver, plan
+from foredraft.report import close_up
+from foredraft.search import curves, driver, plan
 from foredraft.settings.config import validated
 from foredraft.settings.study import Study
 from speculation import checkpoint
@@ -117,6 +120,44 @@ def test_no_point_of_the_front_is_beaten_in_every_objective(storage: Path) -> No
     for one in front:
         for other in front:
             assert not all(a < b for a, b in zip(goals(one), goals(other), strict=True))
+
+
+def test_a_few_windows_of_every_trial_are_kept_to_be_looked_at(storage: Path) -> None:
+    folder = storage / "studies" / "tiny"
+    found = report.study_files.read_study_files(folder)
+    for point in found.record.complete:
+        example = close_up.example_of(point, found.record, folder)
+        assert example
+        assert example.windows == (0, 2, 4, 7)
+        assert example.of == 8
+        patches = len(example.forecast_WHC[0]) / example.patch
+        assert example.accepted_WN.shape == (4, patches)
+        same = np.isclose(example.forecast_WHC, example.target_WHC, atol=0.01).all()
+        assert same == (point.outcome.metrics.deviation < 1e-5)
+        # The metrics are of eight windows, of which four are kept.
+        apart = np.square(example.forecast_WHC - example.target_WHC).mean()
+        assert 0 <= apart <= 2.01 * point.outcome.metrics.deviation + 1e-5
+        error = np.square(example.target_WHC - example.truth_WHC).mean()
+        assert error < 2.01 * point.outcome.reference.mse
+
+
+def test_a_draft_is_noted_by_what_it_was_asked_for(storage: Path) -> None:
+    folder = storage / "studies" / "tiny"
+    trials = pd.read_parquet(folder / "trials.parquet")
+    noted = housekeeping.noted(folder)
+    assert {key: own["scale"] for key, own in noted.items()} == dict(
+        zip(trials["draft_key"], trials["scale"], strict=True)
+    )
+
+
+def test_a_study_that_runs_shows_the_curves_that_it_will_leave(storage: Path) -> None:
+    folder = storage / "studies" / "tiny"
+    found = report.study_files.read_study_files(folder)
+    left = pd.read_parquet(folder / curves.FILE)
+    now = curves.now(found.record, folder)
+    columns = ["label", "kind", "stage", "epoch", "train_loss", "validation_loss"]
+    in_order = [frame.sort_values(["label", "number"])[columns] for frame in (left, now)]
+    pd.testing.assert_frame_equal(*(one.reset_index(drop=True) for one in in_order))
 
 
 def test_the_choice_forecasts_a_new_series(storage: Path, tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from foredraft import bank
+from foredraft.bank import housekeeping
 from foredraft.errors import ConfigError
 from foredraft.search import record
 from foredraft.search.trial import Trial
 from foredraft.search.watch import Watch
+from foredraft.train.journal import Journal
 
 MakeTrial = Callable[..., Trial]
 WriteStudy = Callable[..., Path]
@@ -52,6 +55,21 @@ def test_its_mark_changes_with_every_trial_that_is_reported_and_never_else(
     write_study(storage, "tiny", make_trial(2))
     assert watch.mark != before
     assert numbers(watch) == [0, 1, 2]
+
+
+def test_its_mark_changes_with_every_epoch_of_a_draft_that_it_asked_for(
+    watched: tuple[Watch, Path], storage: Path
+) -> None:
+    watch, directory = watched
+    marks = [watch.mark]
+    housekeeping.note("d-7", study=directory, settings={"scale": 0.7})
+    marks.append(watch.mark)
+    for number in (1, 2):
+        Journal(bank.epochs_file(storage, "d-7"))({"number": number})
+        marks.append(watch.mark)
+    assert len(set(marks[1:])) == 3
+    Journal(bank.epochs_file(storage, "another"))({"number": 1})
+    assert watch.mark == marks[-1]
 
 
 def test_a_trial_that_has_ended_is_parsed_once(

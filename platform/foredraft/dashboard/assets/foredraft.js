@@ -59,7 +59,7 @@ window.dash_clientside = window.dash_clientside || {};
       };
       const now = [
         part(["study", "mse_ratio", "deviation_ratio"]),
-        part(["trial", "pinned"]),
+        part(["trial", "pinned", "window", "variate"]),
         query.get("tab") || "front",
         query.get("axis") || "acceptance",
       ];
@@ -116,6 +116,15 @@ window.dash_clientside = window.dash_clientside || {};
       const id = context.triggered_id;
       if (!id || !context.triggered.some((one) => one.value)) return none();
       go(id.pinned ? {pinned: id.trial || null} : {trial: id.trial || null});
+      return none();
+    },
+
+    // Another window or variate of the trial's forecasts; the first is in no address.
+    look: () => {
+      const context = window.dash_clientside.callback_context;
+      const id = context.triggered_id;
+      if (!id || !context.triggered.some((one) => one.value)) return none();
+      go({[id.look]: id.place === "0" ? null : id.place}, true);
       return none();
     },
 

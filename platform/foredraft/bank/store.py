@@ -193,7 +193,7 @@ def _make(
     """Train the model, whose claim is ours, into its directory."""
     work = storage / "training" / directory.name
     begun = _begun(training, kind=kind, storage=storage, machine=machine)
-    board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}")
+    board = train.tensorboard(storage / "tensorboard" / f"{kind}-{directory.name}", training)
 
     def both(row: train.Row) -> None:
         board(row)

@@ -60,7 +60,7 @@ SURE = 0.7
 """How much the distances of a draft just like another differ, as the deviation of their log2."""
 NEGLIGIBLE = 0.01
 """Weight below which a factor is passed over."""
-LEAST_GAIN = 1e-3
+LEAST_GAIN = 3e-4
 """The part of the front's volume that a setting has to add to be worth a trial."""
 TRIES = 2
 """How often a draft is tried to be prepared."""

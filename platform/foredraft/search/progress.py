@@ -17,13 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from foredraft.search import front
 from foredraft.search.record import TRIAL, own
 from foredraft.search.trial import Trial
 from foredraft.settings.budgets import Budget, name_in_words
 from foredraft.settings.config import Training
+from foredraft.train.board import write_settings
 
 SCALARS = (
     "acceptance_rate",
@@ -98,9 +98,7 @@ class Board(tune.Callback):
         numbers = {name: row[name] for name in SCALARS if row.get(name) is not None}
         settings = {k: v if v is not None else "none" for k, v in trial.config["settings"].items()}
         with SummaryWriter(str(self.directory / f"trial-{number:04d}")) as writer:
-            # Not add_hparams: that opens a second run inside the first.
-            for summary in hparams(settings, dict.fromkeys(numbers, None)):
-                writer.file_writer.add_summary(summary)
+            write_settings(writer, settings, metrics=numbers)
             for name, value in numbers.items():
                 writer.add_scalar(name, value, 0)
 

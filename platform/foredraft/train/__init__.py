@@ -1,7 +1,7 @@
 """Training a target or a draft: stages, lessons, the loop, its place on Ray Train."""
 
+from foredraft.train.board import EXAMINED, tensorboard
 from foredraft.train.loop import (
-    EXAMINED,
     VERSION,
     Begun,
     Datasets,
@@ -19,7 +19,6 @@ from foredraft.train.loop import (
     device_of,
     kind_of_device,
     on_workers,
-    tensorboard,
     train,
     use_threads,
 )

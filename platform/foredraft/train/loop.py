@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from foredraft.settings.config import Machine, Training
 from foredraft.train.journal import Journal, following
@@ -54,7 +53,6 @@ __all__ = [
     "device_of",
     "kind_of_device",
     "on_workers",
-    "tensorboard",
     "train",
     "use_threads",
 ]
@@ -67,15 +65,6 @@ Log = Callable[[Row], None]
 """Called after every epoch with its row of the training curve."""
 Examine = Callable[[Network], Row]
 """Called after every epoch with the draft; gives what it is worth to its target by now."""
-EXAMINED = ("acceptance_rate", "accept_length", "predicted_speedup")
-"""The figures of an `Examine`."""
-
-# What of an epoch's row goes to TensorBoard.
-SCALARS = {
-    *("train_loss", "validation_loss", "squared_z", "within_deviation", "learning_rate"),
-    *("samples_per_s", "outside_share", *EXAMINED),
-}
-
 
 SLOW_BF16 = (
     "dtype is bf16, which this processor does not multiply: fp32 may be several times faster "
@@ -163,18 +152,6 @@ def train(
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether the device has instructions for bf16; one without them converts each number."""
     return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def tensorboard(directory: Path) -> Log:
-    """A log that writes every row's numbers as scalars."""
-    writer = SummaryWriter(str(directory))
-
-    def log(row: Row) -> None:
-        for name in SCALARS & row.keys():
-            writer.add_scalar(f"{row['stage']}/{name}", row[name], row["number"])
-        writer.flush()
-
-    return log
 
 
 def on_workers(

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from foredraft import train
 from foredraft.errors import ConfigError
 from foredraft.settings.config import Machine, Training
-from foredraft.train import loop, runs
+from foredraft.train import board, loop, runs
 from timer_xl import TimerXLConfig
 
 MODEL = TimerXLConfig(patch=8, context=32, d_model=16, n_heads=2, d_ff=16, n_layers=1)
@@ -109,17 +110,35 @@ def test_a_gpu_multiplies_bf16_whatever_the_processor(monkeypatch: pytest.Monkey
 
 
 def test_tensorboard_reads_back_every_number_under_its_stage(tmp_path: Path) -> None:
-    log = loop.tensorboard(tmp_path / "events")
+    log = board.tensorboard(tmp_path / "events", training())
     trained = train.train(training(), run=runs.LocalRun(tmp_path / "work"), log=log)
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     (told,) = trained.curve
-    names = {f"scratch/{name}" for name in loop.SCALARS & told.keys()}
+    names = {f"scratch/{name}" for name in board.SCALARS & told.keys()}
     assert set(events.Tags()["scalars"]) == names
     assert len(names) > 3
     (loss,) = events.Scalars("scratch/validation_loss")
     assert loss.value == pytest.approx(told["validation_loss"], rel=1e-6)
     assert loss.step == told["number"]
+
+
+def test_a_training_shows_its_settings_beside_its_last_losses(tmp_path: Path) -> None:
+    board.tensorboard(tmp_path / "events", training())(
+        {"stage": "scratch", "number": 1, "train_loss": 0.5, "validation_loss": 0.6}
+    )
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    told = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = HParamsPluginData.FromString(told).session_start_info.hparams
+    assert settings["d_model"].number_value == training().model.d_model
+    assert settings["stages"].string_value == "scratch"
+    assert settings["scratch.lr"].number_value == pytest.approx(training().stages[0].lr)
+    told = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    metrics = HParamsPluginData.FromString(told).experiment.metric_infos
+    assert [one.name.tag for one in metrics] == [
+        "scratch/train_loss",
+        "scratch/validation_loss",
+    ]
 
 
 def test_the_speed_of_a_training_is_windows_over_its_seconds(tmp_path: Path) -> None:

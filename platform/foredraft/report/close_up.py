@@ -74,7 +74,7 @@ def close_up(record: Record, number_: int, *, directory: Path) -> CloseUp | None
         verdict=_verdict(record, trial, standing),
         point=point,
         round=round_of(point, record) if point else None,
-        command=_command(record, point, directory.parents[1]) if point else "",
+        command=command_of(point, record, storage=directory.parents[1]) if point else "",
         recipe=yaml.safe_dump({"first": [searched]}, sort_keys=False, default_flow_style=None),
         example=example_of(point, record, directory) if point else None,
     )
@@ -116,7 +116,7 @@ def _verdict(record: Record, trial: Trial, standing: Standing | None) -> str:
     return f"{name} {place}, {speed} the target's speed."
 
 
-def _command(record: Record, point: Point, storage: Path) -> str:
+def command_of(point: Point, record: Record, *, storage: Path) -> str:
     """What judges the pair on the study's windows with the trial's rule.
 
     A rule that adapts is timed, as `bench` alone knows it.

@@ -15,6 +15,7 @@ import yaml
 from foredraft.files import atomic_write
 from foredraft.redaction import redacted
 from foredraft.report import page, tables
+from foredraft.report.close_up import command_of
 from foredraft.report.ladder import Content, ladder_sections
 from foredraft.report.page import Tile
 from foredraft.report.pictures import write_pictures
@@ -108,6 +109,15 @@ def all_ladder_sections(ladders: Sequence[Content]) -> list[str]:
     ]
 
 
+def _commands(study: StudyFiles) -> str:
+    """What judges each point of the front again, on a line of its own."""
+    storage = study.path.resolve().parents[1]
+    return "\n\n".join(
+        f"# trial {point.trial.number}\n{command_of(point, study.record, storage=storage)}"
+        for point in study.record.front
+    )
+
+
 def _table_sections(study: StudyFiles) -> list[str]:
     record, references = study.record, study.record.references
     front, failures = tables.front_table(record), tables.failures_table(record.trials)
@@ -120,7 +130,9 @@ def _table_sections(study: StudyFiles) -> list[str]:
             lead = f"The highlighted trial is the recommended one: the {rule}."
         if chosen and chosen.outcome.fresh:
             lead += " Its speed was measured once more after it had been chosen."
-        sections.append(page.section_html("The front", page.table_html(front), lead=lead))
+        commands = page.details_html("How to judge each of them again", _commands(study))
+        table = page.table_html(front) + commands
+        sections.append(page.section_html("The front", table, lead=lead))
     if references:
         drafts = page.table_html(tables.drafts_table(references))
         lead = "Each model by itself: its size, its error, and its speed over the target's."

@@ -17,7 +17,7 @@ import yaml
 
 from foredraft import report
 from foredraft.errors import ConfigError
-from foredraft.report import axes, curves, dots, look, page, study_report, summary, tables
+from foredraft.report import axes, curves, dots, look, page, sections, study_report, summary, tables
 from foredraft.report.study_files import read_study_files
 from foredraft.search.record import TRIAL, Record
 from foredraft.search.references import Naive, Target
@@ -634,6 +634,26 @@ def test_the_report_holds_every_section(study_dir: Path) -> None:
     ):
         assert title in text
     assert "recommended one: the least mse ratio of the measured points" in text
+    front = read_study_files(study_dir).record.front
+    assert text.count("foredraft evaluate --target") == len(front) > 1
+    assert f"--draft {front[0].outcome.draft.key}" in text
+
+
+def test_what_the_best_trial_forecasts_is_in_the_report_where_it_is_kept(
+    study_dir: Path, keep_example: Callable[..., Any]
+) -> None:
+    before = study_report.report_html(read_study_files(study_dir))
+    assert "forecasts</h2>" not in before
+    best = read_study_files(study_dir).record.favourite
+    assert best
+    keep_example(study_dir, best.trial)
+    (section,) = sections.forecast_sections(read_study_files(study_dir))
+    assert section.title == f"What trial {best.trial.number} forecasts"
+    assert [note.text for note in section.figure.layout.annotations] == [
+        *("<b>HUFL, window 1 of 9</b>", "<b>HUFL, window 9 of 9</b>"),
+        *("<b>OT, window 1 of 9</b>", "<b>OT, window 9 of 9</b>"),
+    ]
+    assert f"{section.title}</h2>" in study_report.report_html(read_study_files(study_dir))
 
 
 def test_no_password_reaches_the_report(study_dir: Path) -> None:

@@ -41,6 +41,8 @@ class Evaluate(ReadsData, Common):
     """windows of the split, evenly spaced; None for every one"""
     batch: Count = 1
     """forecasts decoded together when timed"""
+    variates: Count | None = None
+    """variates forecast together, each window having the next so many; by default all"""
     context_policy: PolicyKind | None = None
     """by default the target's own: sliding of a Timer-XL, deployed of a Timer"""
     renorm_every: int = 0
@@ -111,6 +113,7 @@ class Evaluate(ReadsData, Common):
             horizon=self.horizon,
             windows=self.windows,
             batch=self.batch,
+            variates=self.variates,
             policy=policy,
             dtype=self.dtype,
             missing=self.missing,
@@ -139,6 +142,8 @@ class Bench(ReadsData, Common):
     draft: str | None = None
     data: str | None = None
     """whose test windows a trained pair forecasts"""
+    variates: Count | None = None
+    """of these data that are forecast together; by default all"""
     preset: Literal["t1", "t2", "t4", "timer-base"] | None = None
     """an architecture instead: t1 1 layer, d_model 512; t4 4 layers, 512; t2 8 layers, 1024;
     timer-base that of THUML's public Timer, univariate"""
@@ -266,6 +271,7 @@ class Bench(ReadsData, Common):
             split="test",
             horizon=max(plan.horizons),
             windows=max(plan.batches),
+            variates=self.variates,
             missing=self.missing,
             reading=self.reading,
         )

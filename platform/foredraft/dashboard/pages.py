@@ -349,14 +349,15 @@ def trial(shown: CloseUp | None, pinned: Trial | None, view: View) -> list[Any]:
 def _forecasts(example: Example, view: View) -> list[Any]:
     """What the trial forecast, for the window and the variate that the view asks for."""
     window = min(view.window, len(example.windows) - 1)
-    variate = min(view.variate, len(example.variates) - 1)
+    variates = example.variates[window]
+    variate = min(view.variate, len(variates) - 1)
     info = forecasts.forecasts_info(example, windows=[window], variates=[variate])
     figure = forecasts.forecasts_figure(info).update_layout(uirevision=UIREVISION)
     windows = [f"window {number + 1}" for number in example.windows]
     return [
         html.H2("Its forecasts"),
         _choices("window", windows, chosen=window),
-        _choices("variate", example.variates, chosen=variate),
+        _choices("variate", variates, chosen=variate),
         parts.graph("trial-forecasts", reading=forecasts.READING, figure=figure),
     ]
 

@@ -41,3 +41,14 @@ class Reading(BaseModel):
     """of times that name none, such as Europe/Berlin; of others, the zone in which they are told"""
     step: str | None = None
     """time between two rows, as pandas writes it: h, 15min, B, W-FRI, MS, ME, QE, YE"""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The words of a command line that say the same."""
+        words: list[str] = []
+        for name, value in self.model_dump(exclude_defaults=True).items():
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else "--monthfirst")
+            else:
+                words += [f"--{name}", *([value] if isinstance(value, str) else value)]
+        return tuple(words)

@@ -306,21 +306,29 @@ def _forecasts(
         values_TC = torch.from_numpy(context.values_TC)
         scalers.append(scaler := _scaler(values_TC, context.variates, recipe.reads))
         scaled.append(((values_TC - scaler[0]) / scaler[1]).float())
-    context_KTC = torch.stack(scaled)
+    variates = len(contexts[0].variates)
+    together = min(variates, recipe.evaluation.variates or variates)
+    groups = -(-variates // together)
+    # The last group goes round to the first variates again; what is forecast twice is cut off.
+    group_GV = evaluate.taking_turns(variates, together=together, count=groups)
+    context_KGTV = torch.stack(scaled)[:, :, group_GV].transpose(1, 2)
+    context_ATV = context_KGTV.flatten(0, 1)
     generator = torch.Generator(device=target.device).manual_seed(seed)
     runs: list[_Run] = []
     done = 0
-    total = wanted * len(contexts)
+    total = wanted * len(context_ATV)
     while done < total:
         count = min(recipe.at_once, total - done)
         index_B = torch.arange(done, done + count) // wanted
-        context_BTC = context_KTC[index_B].to(target.device)
+        context_BTC = context_ATV[index_B].to(target.device)
         runs.append(_run(recipe, context_BTC, horizon=horizon, generator=generator))
         done += count
         progress(done, total)
     values_BHC = torch.cat([run.forecast_BTC.cpu() for run in runs])
     mean_KC, deviation_KC = (torch.stack(part) for part in zip(*scalers, strict=True))
-    values_KSHC = values_BHC.unflatten(0, (len(contexts), wanted))
+    values_KGSHV = values_BHC.unflatten(0, (len(contexts), groups, wanted))
+    values_KSHGV = values_KGSHV.permute(0, 2, 3, 1, 4)
+    values_KSHC = values_KSHGV.flatten(3)[..., :variates]
     values_KSHC = values_KSHC * deviation_KC[:, None, None] + mean_KC[:, None, None]
     return runs, values_KSHC.float().numpy()
 

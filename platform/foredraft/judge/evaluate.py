@@ -39,11 +39,16 @@ class EvaluationWindows(NamedTuple):
     truth_WHC: Tensor
     observed_WHC: Tensor | None = None
     """bool, which of the truth was observed and not filled; None: all of it"""
+    variates_WV: Tensor | None = None
+    """int64, the variates of each, by their places in the data set; None: all of them"""
 
     def at(self, index_W: Tensor) -> EvaluationWindows:
         """Some of them, in that order."""
         observed_WHC = None if self.observed_WHC is None else self.observed_WHC[index_W]
-        return EvaluationWindows(self.context_WTC[index_W], self.truth_WHC[index_W], observed_WHC)
+        variates_WV = None if self.variates_WV is None else self.variates_WV[index_W]
+        return EvaluationWindows(
+            self.context_WTC[index_W], self.truth_WHC[index_W], observed_WHC, variates_WV
+        )
 
     def errors_of(self, forecast_WHC: Tensor) -> Accuracy:
         """The errors of forecasts of them, where the truth is known."""
@@ -96,14 +101,17 @@ def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWind
     """The windows to judge on: evenly spaced over the split, all of them where none is named.
 
     Raises:
-        DataError: the data cannot be read, or the split is too short for context and horizon, or
-            nothing was observed in what would be forecast.
+        DataError: the data cannot be read, or have fewer variates than are to be forecast together,
+            or the split is too short for context and horizon, or nothing was observed in what
+            would be forecast.
     """
     dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
     windows = dataset.windows(evaluation.split, context=config.context, horizon=evaluation.horizon)
     count = min(len(windows), evaluation.windows or len(windows))
     index_W = evenly_spaced(len(windows), count=count)
-    window_WLC, observed_WLC = windows.batch(index_W), windows.observed(index_W)
+    variates_WV = _variates_of(dataset, count, evaluation)
+    window_WLC = windows.batch(index_W, variates=variates_WV)
+    observed_WLC = windows.observed(index_W, variates=variates_WV)
     observed_WHC = None if observed_WLC is None else observed_WLC[:, config.context :]
     if observed_WHC is not None and not observed_WHC.any():
         raise data.DataError(
@@ -111,8 +119,29 @@ def draw_windows(evaluation: Evaluation, config: Architecture) -> EvaluationWind
             "missing and filled, so that there is no truth to judge by; judge on more windows"
         )
     return EvaluationWindows(
-        window_WLC[:, : config.context], window_WLC[:, config.context :], observed_WHC
+        window_WLC[:, : config.context], window_WLC[:, config.context :], observed_WHC, variates_WV
     )
+
+
+def _variates_of(dataset: data.Dataset, count: int, evaluation: Evaluation) -> Tensor | None:
+    """The variates of each of so many windows, [W, V]; None for all of them."""
+    there, together = len(dataset.variates), evaluation.variates
+    if together is None:
+        return None
+    if together > there:
+        raise data.DataError(
+            f"variates is {together}: {evaluation.data} has {there}; ask for as many at most, or "
+            "leave it out"
+        )
+    return taking_turns(there, together=together, count=count)
+
+
+def taking_turns(variates: int, *, together: int, count: int) -> Tensor:
+    """Which of the variates each of `count` groups has, int64 [count, together].
+
+    The first has the first, the next those after, and round again.
+    """
+    return torch.arange(count * together).unflatten(0, (count, together)) % variates
 
 
 def ready(model: Network, evaluation: Evaluation, device: torch.device) -> Forecaster:

@@ -7,7 +7,8 @@ It says again what was observed one season before (Hyndman and Athanasopoulos, "
 principles and practice", 3rd edition, 5.2). A target that errs more is not worth its seconds,
 however fast a draft makes it.
 
-Shapes: W windows, T time steps of a context, H time steps of a horizon, C variates.
+Shapes: W windows, T time steps of a context, H time steps of a horizon, C variates, V variates that
+are forecast together.
 """
 
 from __future__ import annotations
@@ -81,10 +82,20 @@ def mase(
     """
     if unit_C is None:
         return None
-    error_WHC = (forecast_WHC.double() - windows.truth_WHC.double()).abs()
-    if windows.observed_WHC is not None:
-        error_WHC = error_WHC.masked_fill(~windows.observed_WHC, float("nan"))
-    scaled_C = error_WHC.nanmean((0, 1)) / unit_C
+    error_WHV = (forecast_WHC.double() - windows.truth_WHC.double()).abs()
+    known_WHV = windows.observed_WHC
+    if known_WHV is None:
+        known_WHV = torch.ones_like(error_WHV, dtype=torch.bool)
+    error_WV = error_WHV.where(known_WHV, 0.0).sum(1)
+    count_WV = known_WHV.double().sum(1)
+    variates_WV = windows.variates_WV
+    if variates_WV is None:
+        variates_WV = torch.arange(len(unit_C)).expand(len(error_WV), -1)
+    error_C, count_C = (
+        torch.zeros_like(unit_C).index_add(0, variates_WV.flatten(), part.flatten())
+        for part in (error_WV, count_WV)
+    )
+    scaled_C = error_C / count_C / unit_C
     scaled_C = scaled_C[torch.isfinite(scaled_C)]
     return float(scaled_C.mean()) if len(scaled_C) else None
 

@@ -129,6 +129,8 @@ def command_of(point: Point, record: Record, *, storage: Path) -> str:
         *("foredraft", "bench" if adapts else "evaluate"),
         *("--target", record.target.key if record.target else "TARGET"),
         *("--draft", point.outcome.draft.key, "--data", evaluation.data),
+        *evaluation.reading.flags,
+        *(("--variates", evaluation.variates) if evaluation.variates else ()),
         *("--horizon", evaluation.horizon, "--batch", evaluation.batch),
         *("--dtype", evaluation.dtype, "--missing", evaluation.missing),
         *("--context-policy", policy.kind, "--renorm-every", policy.renorm_every),

@@ -58,7 +58,7 @@ def _panel(example: Example, window: int, variate: int) -> Panel:
     at = (window, slice(None), variate)
     number = f"window {example.windows[window] + 1} of {example.of}"
     return Panel(
-        title=f"{example.variates[variate]}, {number}",
+        title=f"{example.variates[window][variate]}, {number}",
         context=_finite(example.context_WTC[at]),  # type: ignore[arg-type]
         truth=_finite(example.truth_WHC[at]),
         target=_finite(example.target_WHC[at]),  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ def forecast_sections(study: StudyFiles) -> list[Section]:
     example = example_of(point, record, study.path) if point else None
     if point is None or example is None:
         return []
-    windows, variates = _first_and_last(example.windows), _first_and_last(example.variates)
+    windows, variates = _first_and_last(example.windows), _first_and_last(example.variates[0])
     info = forecasts.forecasts_info(example, windows=windows, variates=variates)
     return [
         Section(

@@ -40,9 +40,10 @@ Array = npt.NDArray[np.float32]
 class Example(NamedTuple):
     """The kept windows of one trial, standardised by the training split."""
 
-    variates: tuple[str, ...]
     windows: tuple[int, ...]
     """the place of each among those that were judged, from 0"""
+    variates: tuple[tuple[str, ...], ...]
+    """of each window"""
     of: int
     """windows that were judged"""
     patch: int
@@ -73,10 +74,13 @@ def keep_windows(
     if windows.observed_WHC is not None:
         truth_WHC = truth_WHC.masked_fill(~windows.observed_WHC, torch.nan)
     dataset = data.load(evaluation.data, missing=evaluation.missing, reading=evaluation.reading)
+    variates_WV = windows.variates_WV
+    if variates_WV is None:
+        variates_WV = torch.arange(len(dataset.variates)).expand(len(truth_WHC), -1)
     read = min(windows.context_WTC.shape[1], evaluation.horizon)
     _write(
         _windows_file(folder, evaluation),
-        variates=np.array([str(dataset.variates[i]) for i in variate_C]),
+        variates=np.array(dataset.variates, dtype=str)[variates_WV[window_W][:, variate_C]],
         windows=window_W.numpy(),
         of=np.array(len(truth_WHC)),
         patch=np.array(patch),
@@ -107,7 +111,7 @@ def example(folder: Path, evaluation: Evaluation, draft: str, rule: Rule) -> Exa
     if shared is None or own is None:
         return None
     return Example(
-        variates=tuple(shared["variates"].tolist()),
+        variates=tuple(map(tuple, shared["variates"].tolist())),
         windows=tuple(shared["windows"].tolist()),
         of=int(shared["of"]),
         patch=int(shared["patch"]),

@@ -268,6 +268,9 @@ class Evaluation(Settings):
     batch: Count = 1
     """forecasts decoded together, for which speed is stated"""
     policy: ContextPolicy = ContextPolicy()
+    variates: Count | None = None
+    """variates that are forecast together, where the data have more: the first window has the first
+    so many of them, the next one those after, and round again; null for all at once"""
     dtype: Literal["fp32", "bf16"] = "fp32"
     """of the weights while decoding"""
     missing: Missing = "refuse"

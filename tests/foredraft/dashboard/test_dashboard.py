@@ -336,6 +336,22 @@ def test_a_trial_is_shown_with_what_repeats_it_and_what_differs_from_a_pinned_on
     )
 
 
+def test_the_command_reads_the_data_as_the_study_does(
+    storage: Path, make_trial: MakeTrial, write_study: WriteStudy
+) -> None:
+    from foredraft.report.close_up import close_up
+
+    reading = {"columns": ["OT", "HUFL"], "dayfirst": False}
+    data = "synthetic-etth:rows=1200"
+    evaluation = {"data": data, "horizon": 336, "variates": 1, "reading": reading}
+    directory = write_study(storage, "tiny", make_trial(0), evaluation=evaluation)
+    (one,) = shown_of(storage, "tiny")
+    assert one.record
+    found = close_up(one.record, 0, directory=directory)
+    assert found
+    assert f"--data {data} --columns OT HUFL --monthfirst --variates 1 " in found.command
+
+
 def test_a_trial_is_shown_with_the_window_and_the_variate_that_are_asked_for(
     storage: Path, make_trial: MakeTrial, write_study: WriteStudy, keep_example: Any
 ) -> None:

@@ -95,6 +95,31 @@ def test_samples_of_a_rule_that_adapts_are_drawn_at_the_batch_of_its_plan(storag
     assert told == [1, 2, 3]
 
 
+@pytest.mark.parametrize("draws", [False, True])
+def test_variates_are_forecast_as_many_together_as_the_recipe_was_found_with(
+    storage: Path, draws: bool
+) -> None:
+    time = pd.date_range("2024-01-01", periods=60, freq="h")
+    noise = np.random.default_rng(0).normal(size=(60, 5)).cumsum(0)
+    table = pd.DataFrame({"date": time, **dict(zip("abcde", noise.T, strict=True))})
+    found = {}
+    for name, columns in (("all", "abcde"), ("ab", "ab"), ("cd", "cd"), ("ea", "ea")):
+        table[["date", *columns]].to_csv(f"{name}.csv", index=False)
+        path = recipe(
+            storage,
+            acceptance=asdict(Lossless(sigma=1e-9, lookahead=2) if draws else Tolerance(mse_tol=0)),
+            evaluation={"data": "known.csv", "horizon": 24, "variates": 2},
+        )
+        told = forecast.write_forecast(path, f"{name}.csv", out=Path("out.csv"), samples=3)
+        assert told["variates"] == len(columns)
+        found[name] = pd.read_csv("out.csv").pivot(index="time", columns="variate", values="mean")
+    assert list(found["all"].columns) == list("abcde")
+    for name, columns in (("ab", "ab"), ("cd", "cd"), ("ea", "e")):
+        np.testing.assert_allclose(
+            found["all"][list(columns)], found[name][list(columns)], atol=1e-4
+        )
+
+
 def refused(path: Path, capsys: pytest.CaptureFixture[str], *more: str, out: str = "o.csv") -> str:
     words = ["forecast", "--recipe", str(path), "--data", series(), "--out", out, *more]
     with pytest.raises(SystemExit) as ended:

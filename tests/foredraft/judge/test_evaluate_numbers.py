@@ -101,6 +101,28 @@ def test_some_windows_are_evenly_spaced_from_the_first_to_the_last(counting: str
     assert drawn(counting, "test", windows=1).tolist() == [148]
 
 
+@pytest.mark.parametrize("together", [1, 3, 7])
+def test_variates_that_are_forecast_together_take_turns(together: int) -> None:
+    asked = {"data": GENERATED, "horizon": 5, "windows": 9}
+    whole = evaluate.draw_windows(validated(Evaluation, asked, source="all"), CONFIG)
+    evaluation = validated(Evaluation, {**asked, "variates": together}, source="some")
+    some = evaluate.draw_windows(evaluation, CONFIG)
+    assert some.variates_WV is not None
+    for window in range(9):
+        own = [(together * window + place) % 7 for place in range(together)]
+        assert some.variates_WV[window].tolist() == own
+        assert torch.equal(some.context_WTC[window], whole.context_WTC[window][:, own])
+        assert torch.equal(some.truth_WHC[window], whole.truth_WHC[window][:, own])
+    last = some.at(torch.tensor([8]))
+    assert torch.equal(last.variates_WV, some.variates_WV[8:])
+
+
+def test_more_variates_than_there_are_cannot_be_forecast_together() -> None:
+    evaluation = Evaluation(data=GENERATED, horizon=5, variates=8)
+    with pytest.raises(data.DataError, match=r"variates is 8: synthetic-etth:rows=1200 has 7"):
+        evaluate.draw_windows(evaluation, CONFIG)
+
+
 # Figures
 
 

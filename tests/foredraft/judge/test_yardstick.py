@@ -95,6 +95,20 @@ def test_mase_is_in_units_of_what_it_errs_by_in_training_variate_by_variate(
     assert perfect == 0.0
 
 
+def test_mase_of_variates_that_take_turns_is_the_mean_of_the_variates(waves: Path) -> None:
+    asked = {"data": str(waves / "h.csv"), "horizon": 30, "windows": 5, "split": "test"}
+    evaluation = Evaluation(**asked, variates=1)  # type: ignore[arg-type]
+    windows = evaluate.draw_windows(evaluation, CONFIG)
+    unit_C = yardstick.unit_of(evaluation, season=24)
+    assert unit_C is not None
+    said_WHC = yardstick.repeated(windows.context_WTC, horizon=30, season=24)
+    error_W = (said_WHC - windows.truth_WHC).double().abs().mean((1, 2))
+    variates = len(unit_C)
+    own = [error_W[c::variates].mean() / unit_C[c] for c in range(variates)]
+    naive = yardstick.seasonal_naive(windows, season=24, unit_C=unit_C)
+    assert naive.mase == pytest.approx(float(sum(own)) / variates)
+
+
 def test_what_was_filled_counts_neither_in_an_error_nor_in_its_unit(waves: Path) -> None:
     table = pd.read_csv(waves / "h.csv")
     table.loc[300:499, "b"] = np.nan

@@ -45,7 +45,7 @@ def test_what_is_kept_is_found_again_by_evaluation_draft_and_rule(tmp_path: Path
     found = kept(tmp_path, own)
     assert found.windows == (0, 2, 5, 8)
     assert (found.of, found.patch) == (9, 12)
-    assert found.variates[0] == "HUFL"
+    assert found.variates == (("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"),) * 4
     assert found.context_WTC.shape == (4, 20, 7)
     chosen_WHC = own.truth_WHC[[0, 2, 5, 8]].numpy()
     for values, more in ((found.truth_WHC, 0), (found.target_WHC, 1), (found.forecast_WHC, 2)):
@@ -55,6 +55,17 @@ def test_what_is_kept_is_found_again_by_evaluation_draft_and_rule(tmp_path: Path
     assert examples.example(tmp_path, other, "d", RULE) is None
     assert examples.example(tmp_path, EVALUATION, "e", RULE) is None
     assert examples.example(tmp_path, EVALUATION, "d", Gaussian(sigma=0.4, bias=2.0)) is None
+
+
+def test_variates_that_take_turns_are_named_window_by_window(tmp_path: Path) -> None:
+    own = windows(variates=2)
+    found = kept(tmp_path, own._replace(variates_WV=torch.arange(18).unflatten(0, (9, 2)) % 7))
+    assert found.variates == (
+        ("HUFL", "HULL"),
+        ("LUFL", "LULL"),
+        ("MULL", "LUFL"),
+        ("MUFL", "MULL"),
+    )
 
 
 def test_what_was_filled_is_no_truth(tmp_path: Path) -> None:
@@ -74,4 +85,7 @@ def test_a_file_that_is_damaged_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variates", [1, 7])
 def test_no_window_is_kept_twice_where_there_are_few(tmp_path: Path, variates: int) -> None:
-    assert kept(tmp_path, windows(3, variates=variates)).windows == (0, 1, 2)
+    own = windows(3, variates=variates)
+    if variates == 1:
+        own = own._replace(variates_WV=torch.zeros(3, 1, dtype=torch.int64))
+    assert kept(tmp_path, own).windows == (0, 1, 2)

@@ -1,8 +1,7 @@
-"""Claims about Optuna behind Tune; on PostgreSQL too where FOREDRAFT_POSTGRES names one."""
+"""Claims about Optuna behind Tune; on a real PostgreSQL too, where that is installed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
     if request.param == "sqlite":
         yield None
         return
-    url = os.environ.get("FOREDRAFT_POSTGRES")
-    if not url:
-        pytest.skip("FOREDRAFT_POSTGRES names no PostgreSQL")
+    url = request.getfixturevalue("postgres").url
     yield url
     optuna.delete_study(study_name="tiny", storage=url)
 

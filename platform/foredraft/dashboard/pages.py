@@ -130,7 +130,7 @@ def studies(shelves: Sequence[Shelf], *, storage: str) -> list[Any]:
             ),
         ]
     labels = [shelf.label for shelf in shelves]
-    links: dict[str, Any] = {label: dcc.Link(label, href=address([label])) for label in labels}
+    links = {label: {"study": label} for label in labels}
     columns = ("study", "trials", "what it found", "last report")
     rows = tuple(_study_row(shelf) for shelf in shelves)
     shown = parts.table(Table(columns, rows, frozenset({"trials"})), links=links)
@@ -300,7 +300,7 @@ def front_table(shown: Sequence[Shown]) -> list[Any]:
         return []
     label, record = shown[0].look.label, shown[0].record
     numbers = [str(point.trial.number) for point in record.front]
-    links = {number: pick(f"{label}:{number}", number) for number in numbers}
+    links = {number: {"trial": f"{label}:{number}"} for number in numbers}
     return [html.H2("The front"), parts.table(tables.front_table(record), links=links)]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
 
 from dash import dcc, html
 from plotly import graph_objects as go
@@ -26,25 +26,26 @@ def tiles(shown: Sequence[Tile]) -> html.Dl:
     )
 
 
-def table(shown: Table, *, links: dict[str, Any] | None = None) -> html.Div:
-    """A table in a frame of its own; `links` are components for texts of the first column."""
-    head = [html.Th(text, className=_side(text, shown)) for text in shown.columns]
-    rows = []
-    for place, row in enumerate(shown.rows):
-        cells = [
-            html.Td(
-                (links or {}).get(text, text) if not column else text, className=_side(n, shown)
-            )
-            for column, (n, text) in enumerate(zip(shown.columns, row, strict=True))
-        ]
-        rows.append(html.Tr(cells, className="best" if place == shown.best else ""))
-    body = html.Table([html.Thead(html.Tr(head)), html.Tbody(rows)])
+def table(shown: Table, *, links: Mapping[str, Mapping[str, str]] | None = None) -> html.Div:
+    """A table in a frame of its own, which the page fills by itself (assets/foredraft.js).
+
+    As a component for each cell, a front of sixty points took the page seconds: Dash asks every
+    component whether it has changed, whatever has.
+
+    Args:
+        shown: its texts.
+        links: what a click on a text of the first column changes in the address.
+    """
+    content = {
+        "columns": shown.columns,
+        "rows": shown.rows,
+        "numeric": [name in shown.numeric for name in shown.columns],
+        "best": shown.best,
+        "links": links or {},
+    }
+    body = html.Div(className="scroll", tabIndex=0, **{"data-table": json.dumps(content)})  # type: ignore[arg-type]
     note = [html.P(shown.note, className="note")] if shown.note else []
-    return html.Div([html.Div(body, className="scroll", tabIndex=0), *note])
-
-
-def _side(name: str, shown: Table) -> str:
-    return "number" if name in shown.numeric else ""
+    return html.Div([body, *note])
 
 
 def graph(

@@ -71,6 +71,10 @@ def text_of(component: Any) -> str:
         return str(component)
     if isinstance(component, list | tuple):
         return " ".join(map(text_of, component))
+    table = getattr(component, "data-table", None)
+    if table:
+        content = json.loads(table)
+        return text_of([content["columns"], *content["rows"]])
     return text_of(getattr(component, "children", None))
 
 

@@ -48,6 +48,61 @@ window.dash_clientside = window.dash_clientside || {};
     return value === null ? "any" : "at most " + bounds[name].text(value);
   }
 
+  // Tables are filled here, from the text in their `data-table`: no text is ever markup.
+  function element(tag, text, name) {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (name) made.className = name;
+    return made;
+  }
+
+  function link(text, changes) {
+    const made = element("a", text);
+    const query = asked();
+    for (const [name, value] of Object.entries(changes)) query.set(name, value);
+    made.href = "?" + query;
+    made.onclick = (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      go(changes);
+    };
+    return made;
+  }
+
+  function fill(frame) {
+    const {columns, rows, numeric, best, links} = JSON.parse(frame.dataset.table);
+    const side = (column) => (numeric[column] ? "number" : "");
+    const head = element("tr");
+    head.append(...columns.map((text, column) => element("th", text, side(column))));
+    const body = element("tbody");
+    rows.forEach((row, place) => {
+      const line = element("tr", undefined, place === best ? "best" : "");
+      row.forEach((text, column) => {
+        const cell = element("td", undefined, side(column));
+        const goes = column === 0 && Object.hasOwn(links, text);
+        cell.append(goes ? link(text, links[text]) : text);
+        line.append(cell);
+      });
+      body.append(line);
+    });
+    const made = element("table"), top = element("thead");
+    top.append(head);
+    made.append(top, body);
+    frame.replaceChildren(made);
+  }
+
+  new MutationObserver((changes) => {
+    const found = new Set();
+    for (const {type, target, addedNodes} of changes) {
+      if (type === "attributes") found.add(target);
+      for (const node of addedNodes) {
+        if (node.dataset?.table) found.add(node);
+        node.querySelectorAll?.("[data-table]").forEach((one) => found.add(one));
+      }
+    }
+    found.forEach(fill);
+  }).observe(document, {subtree: true, childList: true, attributeFilter: ["data-table"]});
+
   window.dash_clientside.foredraft = {
     // Each part of the view by itself, so that a part that stays asks nothing of the server.
     split: (search, pathname, scope, picked, tab, axis) => {

@@ -37,7 +37,7 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.nested import Nested
-from foredraft.search.progress import Bar, Board, epoch_in_words
+from foredraft.search.progress import Bar, Board, epoch_in_words, telling_of_drafts
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
@@ -279,7 +279,7 @@ def _obtain_target(
         epochs = bank.epochs_file(storage, path.name)
         arguments = (training, "target", storage, study.machine, epochs)
         work = submit(judging.train_model, *arguments, share=given.training)
-        with following(epochs, lambda row: console.print(epoch_in_words(row, training))):
+        with following(epochs, lambda row: console.print(epoch_in_words(row, "target"))):
             ray.get(work)
         epochs.unlink(missing_ok=True)
     return bank.open_model(path)
@@ -304,7 +304,8 @@ def _search(
     if left > 0:
         bar = Bar(study.trials, ended=ended, budget=study.budget)
         try:
-            _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
+            with telling_of_drafts(storage / "studies" / study.name):
+                _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
         finally:
             if nested:
                 nested.close()

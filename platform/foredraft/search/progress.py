@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +23,20 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
+from foredraft import bank
+from foredraft.bank import housekeeping
 from foredraft.search import front
+from foredraft.search.curves import labels_of
 from foredraft.search.record import TRIAL, own
 from foredraft.search.trial import Trial
 from foredraft.settings.budgets import Budget, name_in_words
-from foredraft.settings.config import Training
 from foredraft.train.board import write_settings
+from foredraft.train.journal import Reader, Row
 
+POLL_S = 1.0
+"""Seconds after which drafts that are being trained are asked for news."""
+SAY_S = 10.0
+"""Seconds for which a draft is not told of again, but for the end of a stage."""
 SCALARS = (
     "acceptance_rate",
     "accept_length",
@@ -108,11 +120,70 @@ def say(line: str) -> None:
     Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
-def epoch_in_words(row: Mapping[str, Any], training: Training) -> str:
-    """An epoch of the target's training as one line, with what its stage may still take."""
-    stage = next(stage for stage in training.stages if stage.name == row["stage"])
-    left = max(0, stage.epochs - int(row["epoch"])) * row["seconds"]
-    progress = f"target, {row['stage']} {row['epoch']}/{stage.epochs}"
+@contextlib.contextmanager
+def telling_of_drafts(directory: Path) -> Iterator[None]:
+    """While the block runs, what the drafts of the study in a directory learn is told."""
+    drafts, ended = Drafts(directory), threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(POLL_S):
+            drafts.read()
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        drafts.read()
+
+
+class Drafts:
+    """Says a line of each draft's epochs: of the last of a stage, and else not too often."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.storage = directory, directory.parents[1]
+        self.readers: dict[str, Reader] = {}
+        self.said_at: dict[str, float] = {}
+        self.done: set[str] = set()
+        self._follow(new=False)
+
+    def read(self) -> None:
+        """Say what has come since."""
+        self._follow(new=True)
+        for key, reader in self.readers.items():
+            if key in self.done:
+                continue
+            reader.read()
+            path = self.storage / "drafts" / key
+            if bank.is_whole(path):
+                self.done.add(key)
+                # Its journal goes as it ends, maybe before the last line was read.
+                last = bank.open_model(path).metrics["curve"][-1:]
+                if reader.log and last and 0 < reader.told < last[0]["number"]:
+                    reader.log(last[0])
+
+    def _follow(self, *, new: bool) -> None:
+        """Follow every draft that is asked for by now."""
+        asked = housekeeping.noted(self.directory)
+        for (key, known), label in zip(asked.items(), labels_of(list(asked.values())), strict=True):
+            if key not in self.readers:
+                tell = functools.partial(self._tell, key, label if known else f"draft {key}")
+                path = bank.epochs_file(self.storage, key)
+                self.readers[key] = Reader(path, tell, new=new)
+
+    def _tell(self, key: str, label: str, row: Row) -> None:
+        waited = time.monotonic() - self.said_at.get(key, -math.inf)
+        if row["epoch"] == row["epochs"] or waited > SAY_S:
+            self.said_at[key] = time.monotonic()
+            say(epoch_in_words(row, label))
+
+
+def epoch_in_words(row: Mapping[str, Any], name: str) -> str:
+    """An epoch of a model's training as one line, with what its stage may still take."""
+    left = max(0, row["epochs"] - int(row["epoch"])) * row["seconds"]
+    progress = f"{name}, {row['stage']} {row['epoch']}/{row['epochs']}"
     ending = f", at most {left:.0f} s left of it" if left else ""
     return f"{progress}: validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s{ending}"
 

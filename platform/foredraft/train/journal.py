@@ -34,7 +34,7 @@ class Journal:
 @contextlib.contextmanager
 def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
     """While the block runs, `log` is told of every row that joins the journal."""
-    reader = _Reader(path, log)
+    reader = Reader(path, log)
     ended = threading.Event()
 
     def follow() -> None:
@@ -51,16 +51,20 @@ def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
         reader.read()
 
 
-class _Reader:
-    """Tells of the lines that are whole and new; an epoch that is trained again is not told."""
+class Reader:
+    """Tells of the lines that are whole and new; an epoch that is trained again is not told.
 
-    def __init__(self, path: Path, log: Callable[[Row], None] | None) -> None:
+    What there was before it began to read is not told either, but where it is `new`.
+    """
+
+    def __init__(self, path: Path, log: Callable[[Row], None] | None, *, new: bool = False) -> None:
         self.path, self.log = path, log
         # What an earlier driver was told is not told again.
-        self.place = path.stat().st_size if path.is_file() else 0
+        self.place = path.stat().st_size if path.is_file() and not new else 0
         self.told = 0
 
     def read(self) -> None:
+        """Tell of what has come since."""
         if self.log is None or not self.path.is_file():
             return
         with self.path.open("rb") as file:

@@ -24,7 +24,7 @@ from foredraft.search import disk, driver, progress, record
 from foredraft.search.record import Record
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
-from foredraft.settings.config import Training, validated
+from foredraft.settings.config import validated
 from foredraft.settings.study import Study, StudyStopped
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
@@ -155,13 +155,14 @@ def test_a_study_most_of_whose_trials_failed_ends_as_one_that_failed(
 
 
 def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> None:
-    training = study(target={"model": MODEL, "stages": [{**STAGE, "epochs": 5}]}).target
-    assert isinstance(training, Training)
-    row = {"stage": "scratch", "epoch": 2, "validation_loss": 0.5, "seconds": 10.0}
-    said = progress.epoch_in_words(row, training)
+    row = {
+        **{"stage": "scratch", "epoch": 2, "epochs": 5},
+        **{"validation_loss": 0.5, "seconds": 10.0},
+    }
+    said = progress.epoch_in_words(row, "target")
     assert "scratch 2/5: validation 0.5000" in said
     assert "at most 30 s left" in said
-    assert "left" not in progress.epoch_in_words({**row, "epoch": 5}, training)
+    assert "left" not in progress.epoch_in_words({**row, "epoch": 5}, "target")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Search(Common):
     """
 
     study: Positional[Path]
-    """a study's YAML file"""
+    """a study's YAML file, or the name of one that foredraft brings with it"""
     trials: Count | None = None
     """instead of the study's own number"""
     name: str | None = None

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+import foredraft
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError, Stopped
 from foredraft.settings import places, rules
@@ -49,6 +50,8 @@ OBJECTIVES = {
 # What a dimension may be called, beside the fields of the rules and what is about drafts: how both
 # models read.
 POLICY_DIMENSIONS = ("context_policy", "renorm_every")
+SPACES = "search_spaces"
+"""The folder of the studies that foredraft brings with it."""
 
 
 class StudyStopped(Stopped):
@@ -306,14 +309,37 @@ class Study(Settings):
         )
 
 
+def spaces() -> dict[str, Path]:
+    """The studies that foredraft brings with it, by name."""
+    package = Path(foredraft.__file__).parent
+    # In an installed package, and in a clone.
+    folders = (package / SPACES, package.parents[1] / SPACES)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def _brought(path: Path) -> Path:
+    """The study of that name that foredraft brings with it."""
+    is_name = path.parent in (Path(), Path(SPACES)) and path.suffix in ("", ".yaml")
+    found = spaces().get(path.stem) if is_name else None
+    if found is None:
+        raise ConfigError(
+            f"{path} does not exist: give the path of a study's YAML file, or the name of one that "
+            f"foredraft brings with it ({', '.join(spaces())})"
+        )
+    return found
+
+
 def read_study(path: Path) -> Study:
     """The study of a YAML file, its data and its target as absolute paths.
 
     A relative path in it is meant from where the command runs, as `--storage` is; a file that is
-    not there but lies beside the YAML is that one.
+    not there but lies beside the YAML is that one. Where there is no such file, `demo` and
+    `search_spaces/demo.yaml` are the study of that name that foredraft brings with it.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or says something that cannot be run.
     """
+    if not path.is_file():
+        path = _brought(path)
     study = validated(Study, read_mapping(path, what="a study"), source=str(path))
     return study.located(Path.cwd(), path.absolute().parent)

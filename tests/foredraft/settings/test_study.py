@@ -58,6 +58,27 @@ def test_there_are_search_spaces() -> None:
     assert {"demo", "smoke"} < {path.stem for path in SPACES}
 
 
+@pytest.mark.parametrize("asked", ["smoke", "smoke.yaml", "search_spaces/smoke.yaml"])
+def test_a_search_space_goes_by_its_name_where_there_is_no_such_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_study(Path(asked)).name == "smoke"
+    mine = tmp_path / asked
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text(yaml.safe_dump(study(name="mine")))
+    assert read_study(Path(asked)).name == "mine"
+
+
+@pytest.mark.parametrize("asked", ["smok", "mine/smoke.yaml", "/smoke.yaml", "smoke.yml"])
+def test_a_study_that_is_nowhere_is_told_with_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^{asked} does not exist: .* demo, .* smoke, zero"):
+        read_study(Path(asked))
+
+
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
 def test_every_search_space_can_be_read(path: Path) -> None:
     assert read_study(path).name == path.stem

@@ -120,7 +120,9 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         study = study.model_copy(update={"machine": given.machine})
         target = _obtain_target(study, target_training, storage, given, console)
         _check_drafts(study, target, storage)
-        job = Job(study, storage, target.path, target.config, given, once.start())
+        # Who works on a trial needs no database, and Tune keeps what it is given in the storage.
+        worked_on = study.model_copy(update={"database": None})
+        job = Job(worked_on, storage, target.path, target.config, given, once.start())
         alone = _alone(job, target)
         console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
         optuna_study = open_record(study, directory)
@@ -292,7 +294,7 @@ def _search(
 
     Fewer where a nested search expects nothing of any other setting.
     """
-    study, storage = job.study, job.storage
+    study, storage = begun.study, job.storage
     at_once = _at_once(job, console)
     nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
     searcher = OptunaSearcher(study, optuna_study, nested=nested)

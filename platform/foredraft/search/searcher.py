@@ -85,6 +85,14 @@ class OptunaSearcher(Searcher):
         for settings in study.first:
             record.enqueue_trial(settings, skip_if_exists=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing but the study's name.
+
+        Tune keeps its searcher in the storage, from which nothing here is ever restored: the
+        database's address, password and all, is not to lie there.
+        """
+        return {"study": self.study.name}
+
     @property
     def stuck(self) -> str | None:
         """The error that the last trials all ended with, or None."""

@@ -48,8 +48,9 @@ def dress(figure: go.Figure, height: int, scales: Sequence[float]) -> go.Figure:
             "activecolor": ACCENT,
             "remove": ["select2d", "lasso2d", "autoScale2d"],
         },
-        # Under the axis title, whatever the height; plotly widens the margin as it takes.
-        legend={"orientation": "h", "x": 0, "y": -60 / (height - 170), "yanchor": "top"},
+        # At the figure's foot, however many rows it takes: plotly keeps that much free under the
+        # axis title. Placed by the plot's own height it covered the axis on a narrow page.
+        legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container"},
         coloraxis={
             "colorscale": SCALES,
             "cmin": low,
@@ -58,7 +59,7 @@ def dress(figure: go.Figure, height: int, scales: Sequence[float]) -> go.Figure:
             "colorbar": _colorbar(scales),
         },
     )
-    figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside")
+    figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside", automargin=True)
     figure.update_xaxes(tickcolor="#cfd4d9", linecolor="#cfd4d9")
     figure.update_yaxes(gridcolor="#eceef0", zeroline=False, automargin=True, title_standoff=12)
     return figure

@@ -104,7 +104,9 @@ def sentence(info: ExpenseInfo) -> str:
         told += f" in {in_words(info.wall_s)} of the clock"
     if info.drafts:
         median = statistics.median(one.training for one in info.drafts)
-        told += f"; a draft's training took {number(median, digits=1)} s in the median"
+        # A nested search has drafts made beside its trials, whose seconds these are.
+        waited = f"{number(median, digits=1)} s in the median"
+        told += f"; waiting for a draft, or training it, took its trials {waited}"
     if not info.to_come:
         return f"{told}; none is to come."
     left = f", about {in_words(info.left_s)} at this pace" if info.left_s is not None else ""

@@ -37,7 +37,7 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.nested import Nested
-from foredraft.search.progress import Bar, Board, epoch_in_words, telling_of_drafts
+from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, open_record
@@ -45,7 +45,7 @@ from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
-from foredraft.train.journal import following
+from foredraft.train.journal import following, reading_on
 
 __all__ = ["connect", "run", "target_of"]
 
@@ -306,7 +306,7 @@ def _search(
     if left > 0:
         bar = Bar(study.trials, ended=ended, budget=study.budget)
         try:
-            with telling_of_drafts(storage / "studies" / study.name):
+            with reading_on(Drafts(storage / "studies" / study.name).read):
                 _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
         finally:
             if nested:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +31,6 @@ from foredraft.settings.budgets import Budget, name_in_words
 from foredraft.train.board import write_settings
 from foredraft.train.journal import Reader, Row
 
-POLL_S = 1.0
-"""Seconds after which drafts that are being trained are asked for news."""
 SAY_S = 10.0
 """Seconds for which a draft is not told of again, but for the end of a stage."""
 SCALARS = (
@@ -118,25 +114,6 @@ class Board(tune.Callback):
 def say(line: str) -> None:
     """A line on standard error, above the bar where there is one."""
     Console(stderr=True).print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-@contextlib.contextmanager
-def telling_of_drafts(directory: Path) -> Iterator[None]:
-    """While the block runs, what the drafts of the study in a directory learn is told."""
-    drafts, ended = Drafts(directory), threading.Event()
-
-    def tell() -> None:
-        while not ended.wait(POLL_S):
-            drafts.read()
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        drafts.read()
 
 
 class Drafts:

@@ -34,12 +34,18 @@ class Journal:
 @contextlib.contextmanager
 def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
     """While the block runs, `log` is told of every row that joins the journal."""
-    reader = Reader(path, log)
+    with reading_on(Reader(path, log).read):
+        yield
+
+
+@contextlib.contextmanager
+def reading_on(read: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `read` is called again and again, and once more when it has ended."""
     ended = threading.Event()
 
     def follow() -> None:
         while not ended.wait(POLL_S):
-            reader.read()
+            read()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -48,7 +54,7 @@ def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        reader.read()
+        read()
 
 
 class Reader:

@@ -70,6 +70,8 @@ class LadderRow(Sizes):
     acceptance_lenient: float | None = None
     accept_length: float | None = None
     mse_ratio: float | None = None
+    deviation_ratio: float | None = None
+    """fidelity: mean squared difference to the target's own forecast, over the target's mse"""
     speedup: float | None = None
     """over the target alone; measured in pairs where it is speculation's"""
     speedup_low: float | None = None
@@ -287,7 +289,7 @@ def ladder_table(rows: Sequence[LadderRow]) -> Table:
     columns = ("rung", "way", "architecture", "parameters")
     numbers = (
         *(f"mse {near}", f"mae {near}", f"mse {far}", f"mae {far}"),
-        *("lenient", "strict", "mse ratio", "accept length", "speedup"),
+        *("lenient", "strict", "mse ratio", "deviation ratio", "accept length", "speedup"),
     )
     return Table(
         columns=(*columns, *numbers),
@@ -311,6 +313,7 @@ def _table_row(row: LadderRow) -> tuple[str, ...]:
         percent(row.acceptance_lenient),
         percent(row.acceptance_strict),
         number(row.mse_ratio),
+        number(row.deviation_ratio, digits=4),
         number(row.accept_length, digits=2),
         number(row.speedup, digits=2, unit="×"),
     )

@@ -69,8 +69,8 @@ class Ladder(Settings):
     pairs: Count = 20
     """timed pairs of target alone and speculation"""
     seed: Seed = 0
-    dtype: Literal["fp32", "bf16"] = "bf16"
-    """of the arithmetic in training"""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """of the arithmetic in the drafts' training; a recipe says its own"""
 
 
 def _rungs(
@@ -193,7 +193,6 @@ def demo() -> Ladder:
     return Ladder(
         name="demo",
         target="demo",
-        dtype="fp32",
         rungs=_rungs(
             stage("scratch", epochs=2, windows_per_epoch=3200, lr=1e-3),
             stage(

@@ -29,7 +29,8 @@ def etth1() -> Training:
     """The published ETTh1 model at half its width: one layer, trained in minutes on two cores.
 
     ETTh1's 8,640 training rows are soon known by heart: hence the electricity demand of other
-    places first, then one epoch of it (LOG.md tells what else was tried).
+    places first, then one epoch of it (LOG.md tells what else was tried). In fp32, for the same
+    reason as `demo`.
     """
     return Training(
         model=TimerXLConfig(d_model=512, n_heads=8, d_ff=2048, n_layers=1),
@@ -37,6 +38,7 @@ def etth1() -> Training:
             electricity("pretrain", epochs=4, windows=6400, lr=5e-4),
             Stage(name="finetune", data="ETTh1", epochs=1, lr=1e-4, dropout=0.2),
         ),
+        dtype="fp32",
     )
 
 

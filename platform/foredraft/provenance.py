@@ -19,15 +19,15 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from foredraft import __version__
 from foredraft.redaction import redacted_words
 
 PACKAGES = (
-    "foredraft",
     "torch",
     "ray",
     "optuna",
@@ -44,21 +44,36 @@ SUBMITTED = "FOREDRAFT_SUBMITTED"
 """The variable in which a job finds who submitted it, by which command, of which code."""
 
 
-def collect(*, command: list[str] | None = None, **extra: Any) -> dict[str, Any]:
+class Origin(NamedTuple):
+    """The command that a result comes from, and its code."""
+
+    command: list[str]
+    """passwords are blotted out"""
+    git: dict[str, Any] | None
+    """as `git_state` tells it"""
+
+
+def origin(command: list[str] | None = None) -> Origin:
+    """This process's own, or that of another command of the same code.
+
+    A job's copy of the code has no history: who submitted it told its commit.
+    """
+    words = redacted_words(sys.argv if command is None else command)
+    return Origin(words, git_state(Path(__file__)) or _submitted().get("git"))
+
+
+def collect(*, of: Origin | None = None, **extra: Any) -> dict[str, Any]:
     """Who, when, what, where and with which versions, as a JSON-able dict; `extra` is added to it.
 
     Reads no environment variables beyond the user's name, and what a submitted job was told of who
-    submitted it; passwords in the command are blotted out. `command` is this process's own by
-    default.
+    submitted it. A process that works for another, as Ray's do, says `of` which command.
     """
     submitted = _submitted()
     facts: dict[str, Any] = {
         "user": _user(),
         "host": platform.node(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": redacted_words(sys.argv if command is None else command),
-        # A job's copy of the code has no history: who submitted it told its commit.
-        "git": git_state(Path(__file__)) or submitted.get("git"),
+        **(of or origin())._asdict(),
         "python": platform.python_version(),
         "versions": _versions(),
         "platform": platform.platform(),
@@ -80,7 +95,9 @@ def _submitted() -> dict[str, Any]:
 
 
 def git_state(file: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that tracks `file`, and whether it is dirty; None where there is none.
+    """Commit of the checkout that tracks `file`, and what has changed since; None where none does.
+
+    Two checkouts of one commit whose `diff` is the same run the same code, but for new files.
 
     The file itself must be tracked: an installed copy may lie in the environment of some other
     project, whose commit says nothing about this code.
@@ -91,7 +108,13 @@ def git_state(file: Path) -> dict[str, Any] | None:
     changes = _git("status", "--porcelain", folder=file.parent)
     if commit is None or changes is None:
         return None
-    return {"commit": commit, "dirty": bool(changes)}
+    if not changes:
+        return {"commit": commit, "dirty": False}
+    return {
+        "commit": commit,
+        "dirty": True,
+        "diff": digest(_git("diff", "HEAD", folder=file.parent)),
+    }
 
 
 def digest(value: object) -> str:
@@ -133,7 +156,8 @@ def _user() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    # Its own is that of the code which runs: a job's is not the one that is installed there.
+    found = {"foredraft": __version__}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
@@ -156,6 +180,7 @@ def _git(*words: str, folder: Path) -> str | None:
             ["git", "-C", str(folder), *words],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=GIT_TIMEOUT_S,
             check=True,
         )

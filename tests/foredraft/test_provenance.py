@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import pydantic
 import pytest
@@ -25,7 +26,7 @@ from foredraft import files, provenance
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
 from foredraft.files import DiskFull, atomic_directory, atomic_write, is_complete
-from foredraft.provenance import collect, digest
+from foredraft.provenance import collect, digest, origin
 from foredraft.redaction import redacted
 
 
@@ -311,7 +312,7 @@ def test_what_has_no_lasting_form_has_no_digest(value):
 
 
 def test_provenance_is_json_and_names_command_versions_and_threads():
-    facts = collect(command=["foredraft", "search"], seed=3)
+    facts = collect(of=origin(["foredraft", "search"]), seed=3)
     assert json.loads(json.dumps(facts)) == facts
     assert facts["command"] == ["foredraft", "search"]
     assert facts["seed"] == 3
@@ -338,7 +339,7 @@ def test_provenance_refuses_a_name_that_it_collects_itself():
 )
 def test_no_password_of_the_command_reaches_provenance(word, monkeypatch):
     monkeypatch.setenv("FOREDRAFT_TEST_PASSWORD", "hunter2")
-    facts = collect(command=["foredraft", "search", word])
+    facts = collect(of=origin(["foredraft", "search", word]))
     assert "hunter2" not in json.dumps(facts)
     assert "***" in facts["command"][2]
 
@@ -381,13 +382,13 @@ def test_what_is_no_secret_of_an_address_is_still_told():
 
 def test_a_secret_that_follows_its_option_is_blotted_out_of_a_command():
     command = ["foredraft", "search", "a.yaml", "--db-password", "hunter2", "--token", "--resume"]
-    told = collect(command=command)["command"]
+    told = origin(command).command
     assert told == [*command[:4], "***", *command[5:]]
 
 
 def test_a_command_without_secrets_is_kept_as_it_is():
     command = ["foredraft", "train", "--set", "data.source=s3://bucket/a:b.csv", "user@host"]
-    assert collect(command=command)["command"] == command
+    assert origin(command).command == command
 
 
 def test_provenance_needs_no_git_and_no_user_name(monkeypatch):
@@ -396,7 +397,7 @@ def test_provenance_needs_no_git_and_no_user_name(monkeypatch):
 
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(getpass, "getuser", nameless)
-    facts = collect(command=[])
+    facts = collect(of=origin([]))
     assert facts["git"] is None
     assert facts["user"].isdigit()
 
@@ -420,7 +421,14 @@ def test_git_state_is_that_of_a_tracked_file_only(tmp_path, monkeypatch):
     assert len(clean["commit"]) == 40
     assert not clean["dirty"]
     file.write_text("x = 2\n")
-    assert provenance.git_state(file) == clean | {"dirty": True}
+    changed = provenance.git_state(file)
+    assert changed is not None
+    assert changed == clean | {"dirty": True, "diff": changed["diff"]}
+    file.write_text("x = 3\n")
+    assert provenance.git_state(file) == changed | {"diff": ANY}
+    assert provenance.git_state(file) != changed
+    file.write_text("x = 2\n")
+    assert provenance.git_state(file) == changed
 
 
 def test_a_job_knows_who_submitted_it_and_of_which_commit(monkeypatch):

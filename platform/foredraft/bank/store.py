@@ -144,6 +144,7 @@ def obtain(
     machine: Machine,
     log: train.Log | None = None,
     examine: train.Examine | None = None,
+    of: provenance.Origin | None = None,
 ) -> Path:
     """The directory of the trained model: found, or trained now.
 
@@ -156,6 +157,7 @@ def obtain(
         machine: what the training may use.
         log: told of every epoch.
         examine: what a draft is worth to its target after every epoch.
+        of: the command that asks for it, where that is another process's.
 
     Raises:
         DataError: a stage's data cannot be read.
@@ -176,6 +178,7 @@ def obtain(
                 machine=machine,
                 log=log,
                 examine=examine,
+                of=of,
             )
     return directory
 
@@ -189,6 +192,7 @@ def _make(
     machine: Machine,
     log: train.Log | None,
     examine: train.Examine | None,
+    of: provenance.Origin | None,
 ) -> None:
     """Train the model, whose claim is ours, into its directory."""
     work = storage / "training" / directory.name
@@ -215,7 +219,7 @@ def _make(
         run = train.LocalRun(work, device=train.device_of(machine))
         trained = train.train(training, run=run, log=both, examine=examine, begun=begun)
     with files.atomic_directory(directory) as draft:
-        _write(draft, trained, training, kind=kind, machine=machine)
+        _write(draft, trained, training, kind=kind, machine=machine, of=of)
     shutil.rmtree(work, ignore_errors=True)
     work.with_suffix(".jsonl").unlink(missing_ok=True)
 
@@ -306,6 +310,7 @@ def _write(
     *,
     kind: Kind,
     machine: Machine,
+    of: provenance.Origin | None,
 ) -> None:
     weights.save(trained.model, directory)
     metrics = {
@@ -317,7 +322,8 @@ def _write(
     }
     _write_json(directory / METRICS, metrics)
     _write_json(directory / "training.json", training.model_dump(mode="json"))
-    made = provenance.collect(seed=training.seed, made_of=facts_of(training, machine=machine))
+    facts = facts_of(training, machine=machine)
+    made = provenance.collect(of=of, seed=training.seed, made_of=facts)
     _write_json(directory / "provenance.json", made)
 
 

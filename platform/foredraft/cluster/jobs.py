@@ -25,7 +25,6 @@ from ray.job_submission import JobSubmissionClient
 from foredraft import provenance
 from foredraft.cluster.upload import Upload
 from foredraft.errors import ConfigError
-from foredraft.redaction import redacted_words
 
 PACKAGES = ("foredraft", "speculation", "timer", "timer_xl")
 STATUS_S = 1.0
@@ -124,5 +123,5 @@ def _packages() -> list[Path]:
 
 def _facts(words: list[str]) -> dict[str, Any]:
     """Whose command this is, and of which code: a job's own process knows neither."""
-    facts = provenance.collect(command=["foredraft", *redacted_words(words)])
+    facts = provenance.collect(of=provenance.origin(["foredraft", *words]))
     return {name: facts[name] for name in ("user", "host", "command", "git")}

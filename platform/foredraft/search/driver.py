@@ -118,11 +118,12 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         check_shared(storage)
         _open_directory(study, directory, replace=replace, dashboard=dashboard)
         study = study.model_copy(update={"machine": given.machine})
-        target = _obtain_target(study, target_training, storage, given, console)
+        origin = provenance.origin()
+        target = _obtain_target(study, target_training, storage, given, origin, console)
         _check_drafts(study, target, storage)
         # Who works on a trial needs no database, and Tune keeps what it is given in the storage.
         worked_on = study.model_copy(update={"database": None})
-        job = Job(worked_on, storage, target.path, target.config, given, once.start())
+        job = Job(worked_on, storage, target.path, target.config, given, once.start(), origin)
         alone = _alone(job, target)
         console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
         optuna_study = open_record(study, directory)
@@ -270,7 +271,12 @@ def _check_drafts(study: Study, target: bank.Model, storage: Path) -> None:
 
 
 def _obtain_target(
-    study: Study, training: Training | Path, storage: Path, given: Allotment, console: Console
+    study: Study,
+    training: Training | Path,
+    storage: Path,
+    given: Allotment,
+    origin: provenance.Origin,
+    console: Console,
 ) -> bank.Model:
     if isinstance(training, Path):
         return bank.open_model(training)
@@ -279,7 +285,7 @@ def _obtain_target(
         console.print(f"training target {path.name}")
         # Not what the bank itself follows: two who follow one journal would show all twice.
         epochs = bank.epochs_file(storage, path.name)
-        arguments = (training, "target", storage, study.machine, epochs)
+        arguments = (training, "target", storage, study.machine, origin, epochs)
         work = submit(judging.train_model, *arguments, share=given.training)
         with following(epochs, lambda row: console.print(epoch_in_words(row, "target"))):
             ray.get(work)

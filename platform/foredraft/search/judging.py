@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from foredraft import bank, train
+from foredraft import bank, provenance, train
 from foredraft.cluster.tasks import threads
 from foredraft.judge import calibrations, closed_form, courses, evaluate, timing
 from foredraft.judge.courses import Courses
@@ -77,9 +77,17 @@ class Assessment(NamedTuple):
 
 
 def train_model(
-    training: Training, kind: bank.Kind, storage: Path, machine: Machine, epochs: Path | None
+    training: Training,
+    kind: bank.Kind,
+    storage: Path,
+    machine: Machine,
+    origin: provenance.Origin,
+    epochs: Path | None,
 ) -> None:
-    """Nothing; afterwards the model is in the bank. Every epoch is written to the file `epochs`."""
+    """Nothing; afterwards the model is in the bank, as that of the command that the study is of.
+
+    Every epoch is written to the file `epochs`.
+    """
     bank.obtain(
         training,
         kind=kind,
@@ -87,6 +95,7 @@ def train_model(
         machine=threads(machine),
         log=Journal(epochs) if epochs else None,
         examine=Examiner.of(training),
+        of=origin,
     )
 
 

@@ -41,6 +41,8 @@ class Job(NamedTuple):
     allotment: Allotment
     once: Any
     """a handle of `Once`"""
+    origin: provenance.Origin
+    """the driver's command"""
 
     @property
     def looked_at(self) -> Path:
@@ -68,7 +70,7 @@ class Workshop:
         housekeeping.note(path.name, study=storage / "studies" / study.name, settings=full)
         if not bank.is_whole(path):
             epochs = bank.epochs_file(storage, path.name)
-            arguments = (training, "draft", storage, study.machine, epochs)
+            arguments = (training, "draft", storage, study.machine, self.job.origin, epochs)
             share = self.job.allotment.training
             self._once(path.name, judging.train_model, *arguments, share=share)
             epochs.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ The cluster is a real head on loopback that asks for a token.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -69,6 +70,7 @@ class Running(NamedTuple):
     """A cluster, and what a user of it has."""
 
     clone: Path
+    storage: Path
     environment: dict[str, str]
 
 
@@ -79,9 +81,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / ".ray" / "auth_token").write_text(TOKEN)
     (folder / ".ray" / "auth_token").chmod(0o644)  # a fault, for the doctor to find
     clone = folder / "clone"
-    for half in ("platform", "models"):
+    for part in ("platform", "models", "search_spaces"):
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / half, clone / half, ignore=ignored)
+        shutil.copytree(ROOT / part, clone / part, ignore=ignored)
     init = clone / "platform" / "foredraft" / "__init__.py"
     init.write_text(init.read_text().replace('__version__ = "', '__version__ = "9.'))
     with socket.socket() as one, socket.socket() as two:
@@ -114,7 +116,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     }
     try:
         _wait_for(dashboard)
-        yield Running(clone, user)
+        yield Running(clone, folder / "storage", user)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -150,6 +152,24 @@ def test_a_job_runs_the_code_that_was_sent_and_ends_with_its_exit_code(cluster: 
     assert "FAULT token: " in done.stderr
     assert "FAILED" in done.stdout
     assert done.returncode == 2
+
+
+@pytest.mark.timeout(300)
+def test_a_submitted_study_ends_in_a_report_and_what_it_trained_tells_the_command(
+    cluster: Running,
+) -> None:
+    command = ["search", "search_spaces/smoke.yaml"]
+    done = submit(cluster, "--", *command, "--trials", "2")
+    assert done.returncode == 0, done.stderr
+    study = cluster.storage / "studies" / "smoke"
+    assert "smoke" in (study / "report.html").read_text()
+    models = [*cluster.storage.glob("targets/*"), *cluster.storage.glob("drafts/*")]
+    assert len(models) >= 2
+    for folder in (study, *models):
+        made = json.loads((folder / "provenance.json").read_text())
+        assert made["versions"]["foredraft"].startswith("9."), "the code that was sent"
+        assert made["command"][1:4] == [*command, "--trials"]
+        assert made["submitted"]["command"] == ["foredraft", *command, "--trials", "2"]
 
 
 def test_who_has_not_the_token_is_refused_in_one_line(cluster: Running, tmp_path: Path) -> None:

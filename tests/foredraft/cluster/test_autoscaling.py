@@ -176,6 +176,24 @@ def test_a_plan_is_priced_on_the_node_that_the_study_would_start_which_goes_away
         assert next(seen) == [[0, 0]]
 
 
+def test_a_study_runs_on_the_nodes_that_it_has_started_which_go_away_again(
+    cluster: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY | {"trials": 2, "confirm_pairs": 2}))
+    with watching(cluster) as seen:
+        assert next(seen) == [[0, 0]]
+        done = foredraft(cluster, "search", "tiny.yaml", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        study = tmp_path / "runs" / "studies" / "tiny"
+        assert len(json.loads((study / "trials.json").read_text())) == 2
+        assert (study / "report.html").is_file()
+        started = next(seen)
+        while started[-1] == [2, 1]:
+            assert [8, 0] not in started, "a CPU worker, which nobody asked for"
+            started = next(seen)
+        assert started == [[0, 0]]
+
+
 def test_what_no_node_type_has_is_refused_at_once(cluster: Running, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(STUDY | {"machine": {"cpus": 4}}))
     done = foredraft(cluster, "search", "tiny.yaml", folder=tmp_path)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import socket
@@ -125,9 +127,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def _wait_for(port: int) -> None:
     for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if _listens(f"127.0.0.1:{port}"):
+            return
         time.sleep(0.5)
     raise AssertionError("the head's dashboard did not come up")
 
@@ -170,6 +171,57 @@ def test_a_submitted_study_ends_in_a_report_and_what_it_trained_tells_the_comman
         assert made["versions"]["foredraft"].startswith("9."), "the code that was sent"
         assert made["command"][1:4] == [*command, "--trials"]
         assert made["submitted"]["command"] == ["foredraft", *command, "--trials", "2"]
+
+
+def interrupted(cluster: Running, *words: str, when: str, answer: str) -> tuple[int, str, str]:
+    """Code, outcome and what was told of a `submit` whose user presses Ctrl-C and answers."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "foredraft", "submit", *words],
+        env=cluster.environment,
+        cwd=cluster.clone,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    assert process.stderr
+    told = ""
+    for line in process.stderr:
+        told += line
+        if when in line:
+            break
+    process.send_signal(signal.SIGINT)
+    os.write(ours, f"{answer}\n".encode())
+    outcome, rest = process.communicate(timeout=60)
+    os.close(ours)
+    return process.returncode, outcome, told + rest
+
+
+def test_ctrl_c_asks_whether_to_stop_the_job_or_to_leave_it_alone(cluster: Running) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        page = f"127.0.0.1:{free.getsockname()[1]}"
+    endless = ("dashboard", "--port", page.partition(":")[2])
+    code, _, told = interrupted(cluster, "--", *endless, when=page, answer="")
+    assert code == 130, told
+    assert "left alone, and it goes on; to come back to it: foredraft submit --attach" in told
+    (job,) = set(re.findall(r"raysubmit_\w+", told))
+    code, outcome, told = interrupted(cluster, "--attach", job, when=page, answer="s")
+    assert code == 130, told
+    assert "stopping; what was reported is kept" in told
+    assert "STOPPED" in outcome
+    until = time.monotonic() + 60
+    while _listens(page):
+        assert time.monotonic() < until, "the job goes on"
+        time.sleep(0.5)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def test_who_has_not_the_token_is_refused_in_one_line(cluster: Running, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Reprice, Search
 from foredraft.cli.training import Import, Train
 from foredraft.errors import ConfigError, Stopped
+from foredraft.interruption import treat_as_ctrl_c
 from speculation import InvalidInput
 
 Command = (
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     words = sys.argv[1:] if arguments is None else arguments
     verb: Verb | None = None
+    treat_as_ctrl_c()
     try:
         with _printing():
             if words[:1] == ["--version"]:

@@ -102,19 +102,27 @@ class Submit:
 
     def _followed(self, jobs: Jobs, job: str) -> Result:
         """How the job ended; or that it was left alone, where it was interrupted here."""
+        told = 0
+
+        def say(piece: str) -> None:
+            nonlocal told
+            told += len(piece)
+            print(piece, end="", file=sys.stderr, flush=True)
+
         try:
-            jobs.follow(job, lambda piece: print(piece, end="", file=sys.stderr, flush=True))
+            jobs.follow(job, say)
         except KeyboardInterrupt:
             if not _wants_stop():
                 say_line(f"left alone, and it goes on; to come back to it: {self._way_back(job)}")
                 return {"job": job, "status": "left alone", "code": 130}
-            jobs.stop(job)
             say_line("stopping; what was reported is kept")
+            jobs.stop(job)
+            jobs.follow(job, say, told=told)
             return {"job": job, "status": "STOPPED", "code": 130}
         outcome = jobs.outcome(job)
         assert outcome, "a job was followed to its end"
-        told = {"message": outcome.message} if outcome.message and outcome.code else {}
-        return {"job": job, "status": outcome.status, **told, "code": outcome.code}
+        why = {"message": outcome.message} if outcome.message and outcome.code else {}
+        return {"job": job, "status": outcome.status, **why, "code": outcome.code}
 
 
 def _wants_stop() -> bool:

@@ -29,6 +29,8 @@ from foredraft.errors import ConfigError
 PACKAGES = ("foredraft", "speculation", "timer", "timer_xl")
 STATUS_S = 1.0
 """Seconds between two looks at a job that has ended its log."""
+LAST_WORDS_S = 30
+"""Seconds that a stopped job has to end what it is at, and to say how to go on."""
 
 
 class Outcome(NamedTuple):
@@ -74,19 +76,31 @@ class Jobs:
             "working_dir": str(upload.root),
             "excludes": [f"/{path}" for path in upload.left_out],
             "py_modules": [str(path) for path in _packages()],
-            "env_vars": {provenance.SUBMITTED: json.dumps(_facts(words))},
+            "env_vars": {
+                provenance.SUBMITTED: json.dumps(_facts(words)),
+                "RAY_JOB_STOP_WAIT_TIME_S": str(LAST_WORDS_S),
+            },
         }
         name: str = self.client.submit_job(
             entrypoint=shlex.join(["python", "-m", "foredraft", *words]), runtime_env=env
         )
         return name
 
-    def follow(self, job: str, say: Callable[[str], None]) -> None:
-        """Nothing; every piece of the job's log is told as it comes, until the job has ended."""
+    def follow(self, job: str, say: Callable[[str], None], *, told: int = 0) -> None:
+        """Nothing; every piece of the job's log is told as it comes, until the job has ended.
+
+        Args:
+            job: its name.
+            say: told of the pieces.
+            told: characters of the log that are known already.
+        """
 
         async def tail() -> None:
+            known = told
             async for piece in self.client.tail_job_logs(job):
-                say(piece)
+                new, known = piece[known:], max(0, known - len(piece))
+                if new:
+                    say(new)
 
         asyncio.run(tail())
         while self.outcome(job) is None:  # its log ends a moment before it does

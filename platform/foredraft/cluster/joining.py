@@ -11,6 +11,7 @@ import ray
 from ray._private import ray_constants, services
 
 from foredraft.errors import ConfigError
+from foredraft.interruption import treat_as_ctrl_c
 
 ANSWER_S = 20.0
 """Seconds for which a cluster's head is asked whether it is there."""
@@ -28,14 +29,15 @@ def connect() -> str | None:
     Raises:
         ConfigError: nobody answers at RAY_ADDRESS.
     """
-    if not ray.is_initialized():
+    joined = ray.is_initialized()
+    if not joined:
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner comes even with verbose=0
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    address = None if ray.is_initialized() else _address()
+    address = None if joined else _address()
     try:
         context = ray.init(
             address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True
@@ -46,6 +48,8 @@ def connect() -> str | None:
         raise ConfigError(f"RAY_ADDRESS is {address}: {first_line}") from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = True
+        if not joined:
+            treat_as_ctrl_c()
     url: str | None = context.dashboard_url
     if not url:
         return None

@@ -84,6 +84,10 @@ def run(
     storage, study = storage.resolve(), study.located(Path.cwd())
     try:
         return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
+    except KeyboardInterrupt:
+        if not (storage / "studies" / study.name / "study.yaml").is_file():
+            raise
+        raise _interrupted(study) from None
     except Exception as error:
         if not disk.is_full(error):
             raise
@@ -325,7 +329,11 @@ def _search(
     if nested and nested.exhausted:
         console.print(f"after {count} of {study.trials} trials: {nested.in_words}", soft_wrap=True)
     elif count < study.trials:
-        raise StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
+        raise _interrupted(study)
+
+
+def _interrupted(study: Study) -> StudyStopped:
+    return StudyStopped(f"study {study.name!r} was interrupted: --resume goes on with it")
 
 
 def _say(console: Console, line: str) -> None:

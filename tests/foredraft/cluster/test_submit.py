@@ -155,24 +155,6 @@ def test_a_job_runs_the_code_that_was_sent_and_ends_with_its_exit_code(cluster: 
     assert done.returncode == 2
 
 
-@pytest.mark.timeout(300)
-def test_a_submitted_study_ends_in_a_report_and_what_it_trained_tells_the_command(
-    cluster: Running,
-) -> None:
-    command = ["search", "search_spaces/smoke.yaml"]
-    done = submit(cluster, "--", *command, "--trials", "2")
-    assert done.returncode == 0, done.stderr
-    study = cluster.storage / "studies" / "smoke"
-    assert "smoke" in (study / "report.html").read_text()
-    models = [*cluster.storage.glob("targets/*"), *cluster.storage.glob("drafts/*")]
-    assert len(models) >= 2
-    for folder in (study, *models):
-        made = json.loads((folder / "provenance.json").read_text())
-        assert made["versions"]["foredraft"].startswith("9."), "the code that was sent"
-        assert made["command"][1:4] == [*command, "--trials"]
-        assert made["submitted"]["command"] == ["foredraft", *command, "--trials", "2"]
-
-
 def interrupted(cluster: Running, *words: str, when: str, answer: str) -> tuple[int, str, str]:
     """Code, outcome and what was told of a `submit` whose user presses Ctrl-C and answers."""
     ours, theirs = pty.openpty()
@@ -208,14 +190,41 @@ def test_ctrl_c_asks_whether_to_stop_the_job_or_to_leave_it_alone(cluster: Runni
     assert code == 130, told
     assert "left alone, and it goes on; to come back to it: foredraft submit --attach" in told
     (job,) = set(re.findall(r"raysubmit_\w+", told))
+    assert _listens(page)
     code, outcome, told = interrupted(cluster, "--attach", job, when=page, answer="s")
     assert code == 130, told
-    assert "stopping; what was reported is kept" in told
     assert "STOPPED" in outcome
-    until = time.monotonic() + 60
-    while _listens(page):
-        assert time.monotonic() < until, "the job goes on"
-        time.sleep(0.5)
+    assert not _listens(page)
+
+
+@pytest.mark.timeout(300)
+def test_a_study_that_is_stopped_says_how_it_goes_on_and_ends_in_a_report(cluster: Running) -> None:
+    search = ("search", "search_spaces/smoke.yaml", "--name", "stopped", "--sampler", "random")
+    words = ("--", *search, "--trials")
+    code, outcome, told = interrupted(cluster, *words, "100", when="trial 2/100", answer="s")
+    assert code == 130, told
+    assert "STOPPED" in outcome
+    assert "stopping; what was reported is kept" in told
+    assert "study 'stopped' was interrupted: --resume goes on with it" in told
+    assert told.count("trial 2/100") == 1, "what was told already is not told again"
+    done = submit(cluster, *words, "3", "--resume")
+    assert done.returncode == 0, done.stderr
+    study = cluster.storage / "studies" / "stopped"
+    assert "stopped" in (study / "report.html").read_text()
+    assert len(json.loads((study / "trials.json").read_text())) >= 2
+    _check_origin(study, *search, "--trials", "3", "--resume")
+    models = [*cluster.storage.glob("targets/*"), *cluster.storage.glob("drafts/*")]
+    assert len(models) >= 2
+    for model in models:
+        _check_origin(model, *search)
+
+
+def _check_origin(folder: Path, *words: str) -> None:
+    """What lies there was made by the submitted command, by the code that was sent."""
+    made = json.loads((folder / "provenance.json").read_text())
+    assert made["versions"]["foredraft"].startswith("9.")
+    assert made["command"][1 : 1 + len(words)] == list(words)
+    assert made["submitted"]["command"][: 1 + len(words)] == ["foredraft", *words]
 
 
 def _listens(address: str) -> bool:

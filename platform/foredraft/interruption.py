@@ -1,0 +1,33 @@
+"""Ending a command early: what a scheduler, a closing terminal or `ray job stop` sends is Ctrl-C.
+
+    treat_as_ctrl_c()
+
+Ctrl-C is what every verb can end by: claims are given back, what was reported is kept, and one line
+says how to go on.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+
+def treat_as_ctrl_c() -> None:
+    """Nothing; from now on SIGTERM and SIGHUP do in this process what SIGINT does.
+
+    One that is ignored stays so, as under `nohup`. Once more after Ray was joined: it puts a
+    handler of its own. Signals belong to the main thread; any other changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell's background job ignores SIGINT, and still is to end
+        raise KeyboardInterrupt
+    handler(number, frame)

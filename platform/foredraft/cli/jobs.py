@@ -82,7 +82,7 @@ class Submit:
             sent = upload.of(Path.cwd(), storage=default_storage())
             say_line(sent.in_words)
             job = jobs.send(list(self.words), sent)
-        say_line(f"job {job}; to come back to it: {self._way_back(job)}")
+        say_line(f"job {job}; to come back to it: {jobs.way_back(job)}")
         if self.detach:
             return {"job": job, "status": "sent", "code": 0}
         return self._followed(jobs, job)
@@ -95,10 +95,6 @@ class Submit:
         """The job's own."""
         code: int = result["code"]
         return code
-
-    def _way_back(self, job: str) -> str:
-        given = "" if self.address == _default_address() else f" --address {self.address}"
-        return f"foredraft submit --attach {job}{given}"
 
     def _followed(self, jobs: Jobs, job: str) -> Result:
         """How the job ended; or that it was left alone, where it was interrupted here."""
@@ -113,7 +109,7 @@ class Submit:
             jobs.follow(job, say)
         except KeyboardInterrupt:
             if not _wants_stop():
-                say_line(f"left alone, and it goes on; to come back to it: {self._way_back(job)}")
+                say_line(f"left alone, and it goes on; to come back to it: {jobs.way_back(job)}")
                 return {"job": job, "status": "left alone", "code": 130}
             say_line("stopping; what was reported is kept")
             jobs.stop(job)

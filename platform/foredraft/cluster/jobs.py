@@ -11,12 +11,14 @@ The packages go with the job, so that nodes need only what they depend on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import logging
+import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from ray.job_submission import JobSubmissionClient
 
 from foredraft import provenance
 from foredraft.cluster.upload import Upload
-from foredraft.errors import ConfigError
+from foredraft.errors import ConfigError, Stopped
 
 PACKAGES = ("foredraft", "speculation", "timer", "timer_xl")
 STATUS_S = 1.0
@@ -54,7 +56,8 @@ class Jobs:
     def __init__(self, address: str) -> None:
         self.address = address
         try:
-            self.client: Any = JobSubmissionClient(address)
+            with _meant(address):
+                self.client: Any = JobSubmissionClient(address)
         except ConnectionError as error:
             raise ConfigError(
                 f"--address is {address}: nobody answers there; keep `ray dashboard cluster.yaml` "
@@ -68,7 +71,9 @@ class Jobs:
                 "RAY_AUTH_TOKEN, or as ~/.ray/auth_token, the same as on the head"
             ) from error
 
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every package
+        # They tell of every package and every connection.
+        for name in ("ray", JobSubmissionClient.__module__):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     def send(self, words: list[str], upload: Upload) -> str:
         """The name of a new job that runs a verb in a copy of the directory."""
@@ -86,6 +91,10 @@ class Jobs:
         )
         return name
 
+    def way_back(self, job: str) -> str:
+        """The command that follows the job again, wherever it is typed."""
+        return f"foredraft submit --attach {job} --address {self.address}"
+
     def follow(self, job: str, say: Callable[[str], None], *, told: int = 0) -> None:
         """Nothing; every piece of the job's log is told as it comes, until the job has ended.
 
@@ -93,16 +102,27 @@ class Jobs:
             job: its name.
             say: told of the pieces.
             told: characters of the log that are known already.
+
+        Raises:
+            Stopped: the cluster is out of reach; the job goes on.
         """
 
         async def tail() -> None:
-            known = told
+            nonlocal told
+            place = 0
             async for piece in self.client.tail_job_logs(job):
-                new, known = piece[known:], max(0, known - len(piece))
+                new, place = piece[max(0, told - place) :], place + len(piece)
+                told = max(told, place)
                 if new:
                     say(new)
 
-        asyncio.run(tail())
+        while True:
+            with contextlib.suppress(RuntimeError, OSError):  # a connection that broke
+                asyncio.run(tail())
+                break
+            if self.outcome(job):
+                return
+            time.sleep(STATUS_S)
         while self.outcome(job) is None:  # its log ends a moment before it does
             time.sleep(STATUS_S)
 
@@ -115,9 +135,15 @@ class Jobs:
 
         Raises:
             ConfigError: the cluster does not know it.
+            Stopped: the cluster is out of reach; the job goes on.
         """
         try:
             info = self.client.get_job_info(job)
+        except OSError as error:
+            raise Stopped(
+                f"nobody answers at {self.address} any more; the job goes on: bring the tunnel "
+                f"back (`ray dashboard`), then `{self.way_back(job)}`"
+            ) from error
         except RuntimeError as error:
             raise ConfigError(f"job {job} is not known at {self.address}") from error
         if not info.status.is_terminal():
@@ -127,6 +153,20 @@ class Jobs:
         code = info.driver_exit_code if status == "FAILED" else None
         # Of a driver that ended by itself the log has told.
         return Outcome(status, code or known, None if code else info.message)
+
+
+@contextlib.contextmanager
+def _meant(address: str) -> Iterator[None]:
+    """Ray heeds this variable, and RAY_ADDRESS, more than the address that it is given."""
+    name = "RAY_API_SERVER_ADDRESS"
+    before = os.environ.get(name)
+    os.environ[name] = address
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _packages() -> list[Path]:

@@ -5,6 +5,7 @@ The cluster is a real head on loopback that asks for a token.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,6 +196,68 @@ def test_ctrl_c_asks_whether_to_stop_the_job_or_to_leave_it_alone(cluster: Runni
     code, outcome, told = interrupted(cluster, "--attach", job, when=page, answer="s")
     assert code == 130, told
     assert "STOPPED" in outcome
+    assert not _listens(page)
+
+
+class Tunnel:
+    """What `ray dashboard` is to a user: a port of this machine that leads to the cluster's."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.server = port, socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        self.ends = [self.server]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.server.accept()
+                far = socket.create_connection(("127.0.0.1", self.port))
+                self.ends += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := one.recv(65536):
+                other.sendall(content)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        for end in self.ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def test_a_tunnel_that_breaks_ends_the_following_and_not_the_job(cluster: Running) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        page = f"127.0.0.1:{free.getsockname()[1]}"
+    tunnel = Tunnel(int(cluster.environment["RAY_API_SERVER_ADDRESS"].rpartition(":")[2]))
+    words = ("--address", tunnel.address, "--", "dashboard", "--port", page.partition(":")[2])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "foredraft", "submit", *words],
+        env=cluster.environment,
+        cwd=cluster.clone,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if page in line:
+            break
+    tunnel.cut()
+    last = process.communicate(timeout=60)[1].splitlines()[-1]
+    assert process.returncode == 1
+    assert last.startswith(
+        f"foredraft: nobody answers at {tunnel.address} any more; the job goes on"
+    )
+    assert f" --address {tunnel.address}`" in last
+    assert _listens(page)
+    (job,) = re.findall(r"raysubmit_\w+", last)
+    interrupted(cluster, "--attach", job, when=page, answer="s")
     assert not _listens(page)
 
 

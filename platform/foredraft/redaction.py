@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 
 # Over-careful rather than not enough: all that may be a password goes, up to the last @ of a word.
-_URL_PASSWORD = re.compile(r"(://[^\s:/]*):\S+@")
+# A path has lost one of an address's slashes.
+_URL_PASSWORD = re.compile(r"(:/{1,2}[^\s:/]*):\S+@")
 _SECRET_NAME = (
     r"[\w-]*(?:password|passwd|passphrase|secret|token|credential|authorization|signature"
     r"|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*"

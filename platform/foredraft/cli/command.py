@@ -37,6 +37,7 @@ from foredraft.cli.studies import Forecast, Report, Reprice, Search
 from foredraft.cli.training import Import, Train
 from foredraft.errors import ConfigError, Stopped
 from foredraft.interruption import treat_as_ctrl_c
+from foredraft.redaction import redacted
 from speculation import InvalidInput
 
 Command = (
@@ -149,7 +150,7 @@ def _is_named(filename: Any, verb: Verb | None) -> bool:
 
 
 def _end(line: str, *, code: int) -> None:
-    print(f"foredraft: {line}", file=sys.stderr)
+    print(f"foredraft: {redacted(line)}", file=sys.stderr)
     sys.exit(code)
 
 

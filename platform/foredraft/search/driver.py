@@ -40,7 +40,7 @@ from foredraft.search.nested import Nested
 from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
-from foredraft.search.searcher import OptunaSearcher, open_record
+from foredraft.search.searcher import OptunaSearcher, check_database, open_record
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
@@ -100,6 +100,7 @@ def run(
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
     """The directory of the finished study."""
     directory = storage / "studies" / study.name
+    check_database(study)
     _check_directory(study, directory, replace=replace, resume=resume)
     notes = _check_data(study)
     target_training = target_of(study, storage)
@@ -211,12 +212,8 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
 
 
 def _has_begun(study: Study, directory: Path) -> bool:
-    """Whether anything would be lost with the directory: a study without trials is none.
-
-    Where the trials are in a database, the directory alone does not tell.
-    """
-    kept = directory.exists() and (study.database or (directory / "trials.parquet").is_file())
-    return bool(kept or record.stored(study, directory))
+    """Whether anything would be lost: a study without trials is none."""
+    return (directory / "trials.parquet").is_file() or bool(record.stored(study, directory))
 
 
 def _check_data(study: Study) -> list[str]:
@@ -234,8 +231,8 @@ def _check_data(study: Study) -> list[str]:
 
 
 def _open_directory(study: Study, directory: Path, *, replace: bool, dashboard: str | None) -> None:
-    if replace and study.database and directory.exists():
-        # A database that has been emptied since has nothing to delete.
+    if replace and study.database:
+        # A database that never had it, or has been emptied since, has nothing to delete.
         with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=study.name, storage=study.database)
     if replace or not _has_begun(study, directory):

@@ -8,9 +8,11 @@ and what was not is run again under its own number.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
 from foredraft.search.nested import Asked, Nested, key_of
-from foredraft.search.record import TRIAL, address_of, settings_of, trial_of
+from foredraft.search.record import TRIAL, address_of, close, settings_of, trial_of
 from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
@@ -31,6 +33,17 @@ from foredraft.settings.study import OBJECTIVES, Study
 SAME_ERROR_LIMIT = 3
 SHOWN = ("draft_key", "mse_ratio", "deviation", "deviation_ratio", "stopped", "error")
 """Columns of a trial that are repeated in attributes of its own, for Optuna's dashboard."""
+
+
+def check_database(study: Study) -> None:
+    """Nothing, where the study has no database of its own, or one that answers.
+
+    Raises:
+        ConfigError: it cannot be reached.
+    """
+    if study.database:
+        with _told_of(study.database):
+            close(optuna.storages.RDBStorage(study.database))
 
 
 def open_record(study: Study, directory: Path) -> optuna.Study:
@@ -45,30 +58,37 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
     directions: Any = [
         "maximize" if OBJECTIVES[n] == "max" else "minimize" for n in study.objectives
     ]
-    try:
-        record = optuna.create_study(
+    with _told_of(url):
+        made = optuna.create_study(
             storage=optuna.storages.RDBStorage(url),
             study_name=study.name,
             directions=directions,
             load_if_exists=True,
         )
+    if [d.name.lower() for d in made.directions] != directions:
+        raise ConfigError(
+            f"study {study.name!r} in {redacted(url)} has other objectives: give it another name"
+        )
+    if not made.metric_names:
+        made.set_metric_names(list(study.objectives))
+    # The same seed suggests the same first points again: a resumed study takes another.
+    made.sampler = sampler_of(study, seed=study.seed + len(made.get_trials(deepcopy=False)))
+    return made
+
+
+@contextlib.contextmanager
+def _told_of(url: str) -> Iterator[None]:
+    """Say in one line what is wrong with a database."""
+    try:
+        yield
     except ImportError as error:
         raise ConfigError(
             f"database {redacted(url)}: its driver is not installed; "
             "for postgresql:// pip install 'psycopg[binary]'"
         ) from error
-    except Exception as error:
+    except Exception as error:  # each database has its own kinds
         first_line = str(error).strip().split("\n", 1)[0]
         raise ConfigError(f"database {redacted(url)}: {redacted(first_line)}") from error
-    if [d.name.lower() for d in record.directions] != directions:
-        raise ConfigError(
-            f"study {study.name!r} in {redacted(url)} has other objectives: give it another name"
-        )
-    if not record.metric_names:
-        record.set_metric_names(list(study.objectives))
-    # The same seed suggests the same first points again: a resumed study takes another.
-    record.sampler = sampler_of(study, seed=study.seed + len(record.get_trials(deepcopy=False)))
-    return record
 
 
 class OptunaSearcher(Searcher):

@@ -110,3 +110,16 @@ def test_a_study_in_a_database_goes_on_where_it_was(
     trials = json.loads((ended / record.TRIALS_FILE).read_text())
     assert [trial["number"] for trial in trials] == [0, 1, 2]
     assert "postgresql" not in capsys.readouterr().err
+
+
+def test_a_study_begun_anew_on_another_storage_has_no_trial_of_before(
+    ended: Path, postgres: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", str(ended.parents[2] / "shared.yaml"), "--storage", str(tmp_path)]
+    with pytest.raises(SystemExit) as refused:
+        main(words)
+    assert refused.value.code == 2
+    assert "study 'shared' exists" in capsys.readouterr().err
+    main([*words, "--replace", "--trials", "1"])
+    held = optuna.load_study(study_name="shared", storage=postgres.url).get_trials()
+    assert [one.number for one in held] == [0]

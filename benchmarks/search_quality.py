@@ -190,7 +190,7 @@ def _search(job: Job, shop: Here, sampler: str, *, seed: int, trials: int) -> Ru
 
 def decoded(shop: Here, settings: dict[str, Any], number: int, ended: list[Trial]) -> Trial:
     """The trial of these settings, as a study that ended those before has it."""
-    outcome = shop.outcome(settings, [], Residuals.of(ended))
+    outcome = shop.outcome(settings, [], Residuals.of(ended).trust)
     shop.trials.append(Trial(number=number, settings=settings, outcome=outcome))
     return shop.trials[-1]
 

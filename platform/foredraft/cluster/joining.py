@@ -35,6 +35,8 @@ def connect() -> str | None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner comes even with verbose=0
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+        # Its snapshots hold every trial each time, and nothing is ever restored from them.
+        os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
         # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     address = None if joined else _address()

@@ -12,7 +12,6 @@ from ray import tune
 
 from foredraft.cluster.tasks import HEAD, last_line
 from foredraft.search.record import TRIAL, settings_of
-from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
 from foredraft.search.workshop import Job, Workshop
 
@@ -31,7 +30,7 @@ class Coordinator(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial's number and settings."""
         self.number, self.settings = new_config["number"], new_config["settings"]
-        self.front, self.residuals = new_config["front"], Residuals(*new_config["residuals"])
+        self.front, self.trust = new_config["front"], new_config["trust"]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -39,7 +38,7 @@ class Coordinator(tune.Trainable):
         started = time.perf_counter()
         outcome, error = None, None
         try:
-            outcome = self.workshop.outcome(self.settings, self.front, self.residuals)
+            outcome = self.workshop.outcome(self.settings, self.front, self.trust)
         except Exception as failure:
             error = last_line(failure)
         trial = Trial(

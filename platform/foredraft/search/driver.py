@@ -318,6 +318,7 @@ def _search(
         finally:
             if nested:
                 nested.close()
+            shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
     if searcher.stuck:
         raise StudyStopped(
             f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
@@ -348,7 +349,7 @@ def _at_once(job: Job, console: Console) -> int:
 def _tuner(
     job: Job, searcher: OptunaSearcher, bar: Bar, *, left: int, at_once: int, verbose: bool
 ) -> tune.Tuner:
-    """Tune's own machinery, its directory emptied: Optuna's storage holds all that counts."""
+    """Tune's own machinery, whose directory is of no use afterwards: Optuna's storage holds all."""
     study, storage = job.study, job.storage
     shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
     return tune.Tuner(
@@ -358,6 +359,8 @@ def _tuner(
             num_samples=left,
             max_concurrent_trials=at_once,
             reuse_actors=True,
+            # Not the settings, of which Tune would make a name.
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
             name=study.name,

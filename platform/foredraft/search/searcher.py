@@ -144,7 +144,7 @@ class OptunaSearcher(Searcher):
             "settings": settings,
             "number": trial.number,
             "front": self._front(ended),
-            "residuals": [*Residuals.of(ended)],
+            "trust": Residuals.of(ended).trust,
         }
 
     def on_trial_complete(

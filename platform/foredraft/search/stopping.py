@@ -8,7 +8,7 @@ been put to the test it stops nobody.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from foredraft.search import front
@@ -79,6 +79,11 @@ class Residuals(NamedTuple):
             return None
         return Slack(*(SAFETY * max(values) for values in self))
 
+    @property
+    def trust(self) -> Trust:
+        """What of them a trial needs to know."""
+        return Trust(self.slack, self.usual)
+
 
 class Slack(NamedTuple):
     """By how much the closed form may be wrong at most."""
@@ -90,13 +95,23 @@ class Slack(NamedTuple):
     deviation_ratio: float
 
 
-def prediction_of(metrics: Metrics, residuals: Residuals, *, reference_mse: float) -> Prediction:
+class Trust(NamedTuple):
+    """How far the closed form is to be trusted; as short after a thousand trials as after one.
+
+    Tune keeps what a trial is given, with every trial, in memory and on the storage.
+    """
+
+    slack: Slack | None
+    usual: Mapping[str, float | None]
+
+
+def prediction_of(metrics: Metrics, trust: Trust, *, reference_mse: float) -> Prediction:
     """The closed form's metrics as a prediction, with its usual errors."""
     return Prediction(
         acceptance_rate=metrics.acceptance_rate,
         speedup=metrics.predicted_speedup,
         **metrics.ratios(reference_mse=reference_mse),
-        **residuals.usual,
+        **trust.usual,
     )
 
 

@@ -1,7 +1,7 @@
 """What trials, and the search itself, have made for them: drafts, baselines, pairs, whole fronts.
 
     shop = Workshop(job)
-    outcome = shop.outcome({"scale": 0.7, "sigma": 0.3}, best, residuals)
+    outcome = shop.outcome({"scale": 0.7, "sigma": 0.3}, best, trust)
     inner = shop.inner({"scale": 0.7})
 
 Each thing is made once in a study, by a task of its own with what it needs of a machine, whoever
@@ -22,7 +22,7 @@ from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.tasks import Share
 from foredraft.search import enumeration, examples, front, judging, rulebook, stopping
 from foredraft.search.record import settings_of
-from foredraft.search.stopping import Residuals, Slack
+from foredraft.search.stopping import Slack, Trust
 from foredraft.search.trial import Draft, Errors, Outcome, Sizes
 from foredraft.settings.config import Evaluation, Training
 from foredraft.settings.rules import Rule
@@ -99,21 +99,21 @@ class Workshop:
         return prepared
 
     def outcome(
-        self, settings: dict[str, Any], best: Sequence[front.Goals], residuals: Residuals
+        self, settings: dict[str, Any], best: Sequence[front.Goals], trust: Trust
     ) -> Outcome:
         """What a trial comes to.
 
         Args:
             settings: the trial's.
             best: the goals of the front when the trial began.
-            residuals: how wrong the closed form was so far.
+            trust: how wrong the closed form was so far.
         """
         study = self.job.study
         evaluation, rule = study.judged_on(settings), study.rule(settings)
         path, baseline = self.draft(settings), self.baseline(evaluation)
         model = self.training(settings).model
         prepared = self.prepared(path, evaluation, emits_draft=rule.emits_draft)
-        judged = self._judged(path, evaluation, rule, prepared, best=best, slack=residuals.slack)
+        judged = self._judged(path, evaluation, rule, prepared, best=best, slack=trust.slack)
         return Outcome(
             draft=Draft(
                 key=path.name,
@@ -130,7 +130,7 @@ class Workshop:
             costs=prepared.costs,
             plan=judged.plan,
             prediction=stopping.prediction_of(
-                judged.prediction, residuals, reference_mse=baseline.reference.mse
+                judged.prediction, trust, reference_mse=baseline.reference.mse
             ),
             stopped=judged.stopped,
             judging_s=judged.seconds,

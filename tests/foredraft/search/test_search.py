@@ -102,6 +102,10 @@ def test_a_choice_is_told_beside_its_target_and_seasonal_naive(storage: Path) ->
     assert target["naive"]["mase"] > 0
 
 
+def test_nothing_of_tunes_own_is_left_of_a_study_that_ended(storage: Path) -> None:
+    assert list((storage / "tune").iterdir()) == []
+
+
 def test_each_distinct_draft_is_trained_once(storage: Path) -> None:
     trials = pd.read_parquet(storage / "studies" / "tiny" / "trials.parquet")
     trained = {path.name for path in (storage / "drafts").iterdir()}

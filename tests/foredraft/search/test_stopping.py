@@ -7,6 +7,7 @@ and of many random searches it never stops a trial that would have been on the f
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -128,10 +129,10 @@ def test_a_prediction_tells_what_most_of_those_before_it_stayed_within(
     make_trial: Callable[..., Trial],
 ) -> None:
     told = expected(0.5, 1.2, 1.0, 0.01)
-    first = prediction_of(told, Residuals.of([]), reference_mse=0.5)
+    first = prediction_of(told, Residuals.of([]).trust, reference_mse=0.5)
     assert first.acceptance_error is None
     trials = [decoded(make_trial, 0.01)] * 19 + [decoded(make_trial, 0.5)]
-    later = prediction_of(told, Residuals.of(trials), reference_mse=0.5)
+    later = prediction_of(told, Residuals.of(trials).trust, reference_mse=0.5)
     assert later.deviation_ratio == pytest.approx(0.02)
     assert later.acceptance_error == pytest.approx(0.01)
     assert later.speedup_error == pytest.approx(0.01)
@@ -144,3 +145,13 @@ def test_a_pair_that_counted_no_number_does_not_forecast_and_the_closed_form_may
     with pytest.raises(ValueError, match="mse is nan: the pair does not forecast"):
         metrics_of(row, predicted_speedup=1.0, windows=8)
     assert metrics_of(row, predicted_speedup=1.0, windows=0).mse is None
+
+
+def test_what_a_trial_is_told_of_those_before_it_does_not_grow_with_them(
+    make_trial: Callable[..., Trial],
+) -> None:
+    sizes = {
+        len(pickle.dumps(Residuals.of([decoded(make_trial, 0.01)] * count).trust))
+        for count in (20, 2000)
+    }
+    assert len(sizes) == 1

@@ -52,28 +52,28 @@ class Origin(NamedTuple):
     git: dict[str, Any] | None
     """as `git_state` tells it"""
 
+    @classmethod
+    def of(cls, command: list[str] | None = None) -> Origin:
+        """This process's own, or that of another command of the same code.
 
-def origin(command: list[str] | None = None) -> Origin:
-    """This process's own, or that of another command of the same code.
-
-    A job's copy of the code has no history: who submitted it told its commit.
-    """
-    words = redacted_words(sys.argv if command is None else command)
-    return Origin(words, git_state(Path(__file__)) or _submitted().get("git"))
+        A job's copy of the code has no history: who submitted it told its commit.
+        """
+        words = redacted_words(sys.argv if command is None else command)
+        return cls(words, git_state(Path(__file__)) or _submitted().get("git"))
 
 
-def collect(*, of: Origin | None = None, **extra: Any) -> dict[str, Any]:
+def collect(*, origin: Origin | None = None, **extra: Any) -> dict[str, Any]:
     """Who, when, what, where and with which versions, as a JSON-able dict; `extra` is added to it.
 
     Reads no environment variables beyond the user's name, and what a submitted job was told of who
-    submitted it. A process that works for another, as Ray's do, says `of` which command.
+    submitted it. A process that works for another, as Ray's do, says for which command.
     """
     submitted = _submitted()
     facts: dict[str, Any] = {
         "user": _user(),
         "host": platform.node(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        **(of or origin())._asdict(),
+        **(origin or Origin.of())._asdict(),
         "python": platform.python_version(),
         "versions": _versions(),
         "platform": platform.platform(),
@@ -110,11 +110,9 @@ def git_state(file: Path) -> dict[str, Any] | None:
         return None
     if not changes:
         return {"commit": commit, "dirty": False}
-    return {
-        "commit": commit,
-        "dirty": True,
-        "diff": digest(_git("diff", "HEAD", folder=file.parent)),
-    }
+    plain = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+    diff = _git(*plain, folder=file.parent)
+    return {"commit": commit, "dirty": True, "diff": None if diff is None else digest(diff)}
 
 
 def digest(value: object) -> str:

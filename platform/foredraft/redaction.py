@@ -9,15 +9,17 @@ import re
 from collections.abc import Sequence
 
 # Over-careful rather than not enough: all that may be a password goes, up to the last @ of a word.
-# A path has lost one of an address's slashes.
-_URL_PASSWORD = re.compile(r"(:/{1,2}[^\s:/]*):\S+@")
+# A path has lost one of an address's slashes; a drive is no scheme.
+_URL_PASSWORD = re.compile(r"(://[^\s:/]*|\b[a-zA-Z][\w.+-]+:/[^\s:/]*):\S+@")
 _SECRET_NAME = (
     r"[\w-]*(?:password|passwd|passphrase|secret|token|credential|authorization|signature"
     r"|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*"
 )
 # `secret_key=value`, `"token": "value"`; in an address another parameter may follow.
 _NAMED_SECRET = re.compile(
-    rf"(?i)({_SECRET_NAME}[\"']?\s*[=:]\s*)(?!\*{{3}}(?:\W|$))"
+    # After a colon and a space prose may follow, which is more than one word.
+    rf"(?im)({_SECRET_NAME}[\"']?(?:\s*=\s*|:|\s*:\s*(?=[\"'])|\s*:\s+(?=\S+[ \t]*$)))"
+    r"(?!\*{3}(?:\W|$))"
     r"(?:\"[^\"]*\"|'[^']*'|(?:[^\s&]|&(?![\w.-]+=))+)"
 )
 _SECRET_OPTION = re.compile(rf"(?i)(--{_SECRET_NAME})\s+(?!-)\S+")

@@ -36,7 +36,8 @@ mount --bind "$2" /mnt
 mount --bind "$1/tmp" /tmp
 ip link set lo up
 until ip link show eth0 > /dev/null 2>&1; do sleep 0.05; done
-mkdir -p /run/sshd
+mount -t tmpfs none /run
+mkdir /run/sshd
 exec /usr/sbin/sshd -D -e -f /home/sshd_config
 """
 
@@ -45,6 +46,11 @@ def _cannot() -> str | None:
     """Why this machine cannot hold others, or None."""
     if os.getuid() != 0:
         return "not root"
+    hidden = [
+        path for path in (ROOT, sys.prefix) if str(path).startswith(("/home", "/mnt", "/tmp"))
+    ]
+    if hidden:
+        return f"{hidden[0]} lies where such a machine has its own"
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing or not Path(SSHD).is_file():
         return f"no {', '.join([*missing, 'sshd'][:1])}"
@@ -210,7 +216,7 @@ def configuration(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster.local.yaml").read_text())
     config["provider"] |= {"head_ip": HEAD, "worker_ips": [WORKER]}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": str(folder / "user" / "key")}
-    config |= {"cluster_name": f"foredraft-{folder.name}", "min_workers": 1, "max_workers": 1}
+    config |= {"cluster_name": f"foredraft-{os.getpid()}", "min_workers": 1, "max_workers": 1}
     commands = [c for c in config["setup_commands"] if "uv" not in c]
     assert len(commands) == len(config["setup_commands"]) - 3
     config["setup_commands"] = [f"ln -sfn {sys.prefix} ~/.foredraft", *commands]

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from foredraft.interruption import ctrl_c_kept
+
 CODE = """
 import signal, sys, time
 from foredraft.interruption import treat_as_ctrl_c
@@ -37,6 +39,13 @@ def ended(*sent: signal.Signals, ignored: tuple[signal.Signals, ...] = ()) -> st
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_every_polite_end_is_ctrl_c(number: signal.Signals) -> None:
     assert ended(number) == "interrupted"
+
+
+def test_ctrl_c_is_what_it_was_after_a_library_has_taken_note_of_it_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ctrl_c_kept():
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_a_shell_runs_beside_itself_ends_too_though_it_ignores_ctrl_c() -> None:

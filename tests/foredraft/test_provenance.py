@@ -26,7 +26,7 @@ from foredraft import files, provenance
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
 from foredraft.files import DiskFull, atomic_directory, atomic_write, is_complete
-from foredraft.provenance import collect, digest, origin
+from foredraft.provenance import Origin, collect, digest
 from foredraft.redaction import redacted
 
 
@@ -312,7 +312,7 @@ def test_what_has_no_lasting_form_has_no_digest(value):
 
 
 def test_provenance_is_json_and_names_command_versions_and_threads():
-    facts = collect(of=origin(["foredraft", "search"]), seed=3)
+    facts = collect(origin=Origin.of(["foredraft", "search"]), seed=3)
     assert json.loads(json.dumps(facts)) == facts
     assert facts["command"] == ["foredraft", "search"]
     assert facts["seed"] == 3
@@ -339,7 +339,7 @@ def test_provenance_refuses_a_name_that_it_collects_itself():
 )
 def test_no_password_of_the_command_reaches_provenance(word, monkeypatch):
     monkeypatch.setenv("FOREDRAFT_TEST_PASSWORD", "hunter2")
-    facts = collect(of=origin(["foredraft", "search", word]))
+    facts = collect(origin=Origin.of(["foredraft", "search", word]))
     assert "hunter2" not in json.dumps(facts)
     assert "***" in facts["command"][2]
 
@@ -355,6 +355,9 @@ def test_no_password_of_the_command_reaches_provenance(word, monkeypatch):
         "postgresql://team:hun?ter2@host/optuna",
         "postgresql://host/optuna?user=team&password=hunter2&sslmode=require",
         "postgresql://me@corp.com:hunter2@host/optuna",
+        "s3:/KEY:hunter2@bucket/a/path/of/an/address",
+        "db_password: hunter2",
+        "token: 'hun ter2'",
         "redis://:hunter2@host",
         "--token hunter2",
         "--api-key=hun&ter2",
@@ -380,15 +383,30 @@ def test_what_is_no_secret_of_an_address_is_still_told():
     assert redacted("postgresql://team:s3/cret@host/optuna") == "postgresql://team:***@host/optuna"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/root/.ray/auth_token: Permission denied; correct the path or its permissions",
+        "model.tokenizer: Extra inputs are not permitted",
+        "runs/secret: Is a directory",
+        "/mnt/a:/b:c@d/e.csv does not exist",
+        "C:/series:x@z.csv does not exist",
+        "stages.0.data: me@corp.com:/data/x.csv",
+    ],
+)
+def test_a_line_without_a_secret_is_told_as_it_is(line):
+    assert redacted(line) == line
+
+
 def test_a_secret_that_follows_its_option_is_blotted_out_of_a_command():
     command = ["foredraft", "search", "a.yaml", "--db-password", "hunter2", "--token", "--resume"]
-    told = origin(command).command
+    told = Origin.of(command).command
     assert told == [*command[:4], "***", *command[5:]]
 
 
 def test_a_command_without_secrets_is_kept_as_it_is():
     command = ["foredraft", "train", "--set", "data.source=s3://bucket/a:b.csv", "user@host"]
-    assert origin(command).command == command
+    assert Origin.of(command).command == command
 
 
 def test_provenance_needs_no_git_and_no_user_name(monkeypatch):
@@ -397,7 +415,7 @@ def test_provenance_needs_no_git_and_no_user_name(monkeypatch):
 
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(getpass, "getuser", nameless)
-    facts = collect(of=origin([]))
+    facts = collect(origin=Origin.of([]))
     assert facts["git"] is None
     assert facts["user"].isdigit()
 

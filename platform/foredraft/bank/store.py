@@ -144,7 +144,7 @@ def obtain(
     machine: Machine,
     log: train.Log | None = None,
     examine: train.Examine | None = None,
-    of: provenance.Origin | None = None,
+    origin: provenance.Origin | None = None,
 ) -> Path:
     """The directory of the trained model: found, or trained now.
 
@@ -157,7 +157,7 @@ def obtain(
         machine: what the training may use.
         log: told of every epoch.
         examine: what a draft is worth to its target after every epoch.
-        of: the command that asks for it, where that is another process's.
+        origin: the command that asks for it, where that is another process's.
 
     Raises:
         DataError: a stage's data cannot be read.
@@ -178,7 +178,7 @@ def obtain(
                 machine=machine,
                 log=log,
                 examine=examine,
-                of=of,
+                origin=origin,
             )
     return directory
 
@@ -192,7 +192,7 @@ def _make(
     machine: Machine,
     log: train.Log | None,
     examine: train.Examine | None,
-    of: provenance.Origin | None,
+    origin: provenance.Origin | None,
 ) -> None:
     """Train the model, whose claim is ours, into its directory."""
     work = storage / "training" / directory.name
@@ -219,7 +219,7 @@ def _make(
         run = train.LocalRun(work, device=train.device_of(machine))
         trained = train.train(training, run=run, log=both, examine=examine, begun=begun)
     with files.atomic_directory(directory) as draft:
-        _write(draft, trained, training, kind=kind, machine=machine, of=of)
+        _write(draft, trained, training, kind=kind, machine=machine, origin=origin)
     shutil.rmtree(work, ignore_errors=True)
     work.with_suffix(".jsonl").unlink(missing_ok=True)
 
@@ -310,7 +310,7 @@ def _write(
     *,
     kind: Kind,
     machine: Machine,
-    of: provenance.Origin | None,
+    origin: provenance.Origin | None,
 ) -> None:
     weights.save(trained.model, directory)
     metrics = {
@@ -323,7 +323,7 @@ def _write(
     _write_json(directory / METRICS, metrics)
     _write_json(directory / "training.json", training.model_dump(mode="json"))
     facts = facts_of(training, machine=machine)
-    made = provenance.collect(of=of, seed=training.seed, made_of=facts)
+    made = provenance.collect(origin=origin, seed=training.seed, made_of=facts)
     _write_json(directory / "provenance.json", made)
 
 

@@ -18,15 +18,17 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 from ray.job_submission import JobSubmissionClient
 
 from foredraft import provenance
 from foredraft.cluster.upload import Upload
 from foredraft.errors import ConfigError, Stopped
+from foredraft.redaction import redacted
 
 PACKAGES = ("foredraft", "speculation", "timer", "timer_xl")
 STATUS_S = 1.0
@@ -56,7 +58,7 @@ class Jobs:
     def __init__(self, address: str) -> None:
         self.address = address
         try:
-            with _meant(address):
+            with _only(address):
                 self.client: Any = JobSubmissionClient(address)
         except ConnectionError as error:
             raise ConfigError(
@@ -91,9 +93,22 @@ class Jobs:
         )
         return name
 
+    @contextlib.contextmanager
+    def _reached(self, job: str) -> Iterator[None]:
+        """Say in one line that the cluster does not answer, or does not know the job."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            if "status code 404" in str(error):
+                raise ConfigError(f"job {job} is not known at {self.address}") from error
+            raise Stopped(
+                f"nobody answers at {self.address} any more; the job goes on: bring the tunnel "
+                f"back (`ray dashboard`), then `{self.way_back(job)}`"
+            ) from error
+
     def way_back(self, job: str) -> str:
         """The command that follows the job again, wherever it is typed."""
-        return f"foredraft submit --attach {job} --address {self.address}"
+        return f"foredraft submit --attach {job} --address {shlex.quote(redacted(self.address))}"
 
     def follow(self, job: str, say: Callable[[str], None], *, told: int = 0) -> None:
         """Nothing; every piece of the job's log is told as it comes, until the job has ended.
@@ -109,26 +124,31 @@ class Jobs:
 
         async def tail() -> None:
             nonlocal told
-            place = 0
-            async for piece in self.client.tail_job_logs(job):
+            place, pieces = 0, self.client.tail_job_logs(job)
+            while piece := await _next(pieces):
                 new, place = piece[max(0, told - place) :], place + len(piece)
                 told = max(told, place)
                 if new:
                     say(new)
 
+        # Its log ends a moment before it does, or where a connection broke: then it is told on.
         while True:
-            with contextlib.suppress(RuntimeError, OSError):  # a connection that broke
-                asyncio.run(tail())
-                break
+            asyncio.run(tail())
             if self.outcome(job):
-                return
+                break
             time.sleep(STATUS_S)
-        while self.outcome(job) is None:  # its log ends a moment before it does
-            time.sleep(STATUS_S)
+        with self._reached(job):
+            if rest := self.client.get_job_logs(job)[told:]:
+                say(rest)
 
     def stop(self, job: str) -> None:
-        """Nothing; the job is told to end, and keeps what it has reported."""
-        self.client.stop_job(job)
+        """Nothing; the job is told to end, and keeps what it has reported.
+
+        Raises:
+            Stopped: the cluster is out of reach; the job goes on.
+        """
+        with self._reached(job):
+            self.client.stop_job(job)
 
     def outcome(self, job: str) -> Outcome | None:
         """How the job ended, or None while it runs.
@@ -137,15 +157,8 @@ class Jobs:
             ConfigError: the cluster does not know it.
             Stopped: the cluster is out of reach; the job goes on.
         """
-        try:
+        with self._reached(job):
             info = self.client.get_job_info(job)
-        except OSError as error:
-            raise Stopped(
-                f"nobody answers at {self.address} any more; the job goes on: bring the tunnel "
-                f"back (`ray dashboard`), then `{self.way_back(job)}`"
-            ) from error
-        except RuntimeError as error:
-            raise ConfigError(f"job {job} is not known at {self.address}") from error
         if not info.status.is_terminal():
             return None
         status = info.status.value
@@ -155,8 +168,16 @@ class Jobs:
         return Outcome(status, code or known, None if code else info.message)
 
 
+async def _next(pieces: AsyncIterator[str]) -> str | None:
+    """The next piece of a log; None at its end, or where the connection breaks."""
+    try:
+        return await anext(pieces, None)
+    except (RuntimeError, OSError, aiohttp.ClientError):
+        return None
+
+
 @contextlib.contextmanager
-def _meant(address: str) -> Iterator[None]:
+def _only(address: str) -> Iterator[None]:
     """Ray heeds this variable, and RAY_ADDRESS, more than the address that it is given."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
@@ -177,5 +198,5 @@ def _packages() -> list[Path]:
 
 def _facts(words: list[str]) -> dict[str, Any]:
     """Whose command this is, and of which code: a job's own process knows neither."""
-    facts = provenance.collect(of=provenance.origin(["foredraft", *words]))
+    facts = provenance.collect(origin=provenance.Origin.of(["foredraft", *words]))
     return {name: facts[name] for name in ("user", "host", "command", "git")}

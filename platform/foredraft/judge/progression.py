@@ -208,7 +208,7 @@ def _rung_rows(
     about = {"rung": name, **_model(draft, path)}
     *_, far = judged
     pairs = [_judge(target, draft, strict, part, seed=ladder.seed) for part in judged]
-    own = far.windows.errors_of(far.alone_WHC)
+    own = far.windows.errors_of(far.alone_WHC).mse
     timed = timing.time_pairs(
         target, draft, strict, far.windows, evaluation=far.evaluation, pairs=ladder.pairs
     )
@@ -221,7 +221,7 @@ def _rung_rows(
         "accept_length": pairs[-1].accept_length,
         "mse_ratio": pairs[-1].mse_ratio,
         "deviation": pairs[-1].deviation,
-        "deviation_ratio": pairs[-1].deviation / own.mse,
+        "deviation_ratio": pairs[-1].deviation / own,
         **timed._asdict(),
     }
     unverified = by_itself(draft, target=target)
@@ -233,13 +233,14 @@ def _rung_rows(
         part.windows.errors_of(forecast_WHC)
         for forecast_WHC, part in zip(forecasts, judged, strict=True)
     ]
+    deviation = evaluate.accuracy(forecasts[-1], far.alone_WHC).mse
     yield {
         **about,
         "way": "draft alone",
         **_errors(judged, errors),
-        "mse_ratio": errors[-1].mse / own.mse,
-        "deviation": (deviation := evaluate.accuracy(forecasts[-1], far.alone_WHC).mse),
-        "deviation_ratio": deviation / own.mse,
+        "mse_ratio": errors[-1].mse / own,
+        "deviation": deviation,
+        "deviation_ratio": deviation / own,
         "speedup": timing.time_alone(target, draft, far.windows, evaluation=far.evaluation),
     }
 

@@ -33,6 +33,7 @@ from foredraft.cluster.nodes import check_shared
 from foredraft.cluster.tasks import submit
 from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
+from foredraft.interruption import ctrl_c_kept
 from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
@@ -40,7 +41,7 @@ from foredraft.search.nested import Nested
 from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
-from foredraft.search.searcher import OptunaSearcher, check_database, open_record
+from foredraft.search.searcher import OptunaSearcher, held_trials, open_record
 from foredraft.search.workshop import Job, Workshop
 from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
@@ -100,8 +101,7 @@ def run(
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
     """The directory of the finished study."""
     directory = storage / "studies" / study.name
-    check_database(study)
-    _check_directory(study, directory, replace=replace, resume=resume)
+    goes_on = _check_directory(study, directory, replace=replace, resume=resume)
     notes = _check_data(study)
     target_training = target_of(study, storage)
     if isinstance(target_training, Training):
@@ -121,9 +121,9 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         given = allotment.of_cluster(study.machine, say=functools.partial(_say, console))
         # After the first task, as only then a node may be there.
         check_shared(storage)
-        _open_directory(study, directory, replace=replace, dashboard=dashboard)
+        _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
         study = study.model_copy(update={"machine": given.machine})
-        origin = provenance.origin()
+        origin = provenance.Origin.of()
         target = _obtain_target(study, target_training, storage, given, origin, console)
         _check_drafts(study, target, storage)
         # Who works on a trial needs no database, and Tune keeps what it is given in the storage.
@@ -184,20 +184,32 @@ def _say_failures(found: Record, console: Console) -> None:
     console.print(sentence, soft_wrap=True)
 
 
-def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> None:
+def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bool) -> bool:
+    """Whether the study goes on with what there is: one without trials is none.
+
+    Raises:
+        ConfigError: the study may not be begun, or not go on, as it was asked for.
+    """
     if replace and resume:
         raise ConfigError("--replace starts anew and --resume goes on: say one of them")
-    if _has_begun(study, directory) and not (replace or resume):
+    trials = held_trials(study, directory)
+    if trials and not directory.exists():
+        raise ConfigError(
+            f"database {redaction.redacted(study.database or '')} holds a study {study.name!r} "
+            "that was begun from another storage: give this one another name, or go on from there"
+        )
+    begun = bool(trials) or (directory / "trials.parquet").is_file()
+    if begun and not (replace or resume):
         raise ConfigError(
             f"study {study.name!r} exists in {directory.parents[1]}: give it another name, "
             "go on with --resume, or start anew with --replace"
         )
     if not resume:
-        return
+        return False
     if not (directory / "study.yaml").is_file():
         raise ConfigError(f"study {study.name!r} was never begun in {directory.parents[1]}")
-    if not _has_begun(study, directory):
-        return
+    if not begun:
+        return False
     record.read(study, directory)  # refuses the trials of another version, before their study
     kept = directory / "study.yaml"
     # By way of a study, so that a field which it did not have yet is at its default.
@@ -209,11 +221,7 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
             f"{changed[0]} of study {study.name!r} has changed since it began: give the new one "
             "another name and let it start from this by warm_start"
         )
-
-
-def _has_begun(study: Study, directory: Path) -> bool:
-    """Whether anything would be lost: a study without trials is none."""
-    return (directory / "trials.parquet").is_file() or bool(record.stored(study, directory))
+    return True
 
 
 def _check_data(study: Study) -> list[str]:
@@ -230,12 +238,13 @@ def _check_data(study: Study) -> list[str]:
     return [note for dataset in opened for note in data.notes(dataset)]
 
 
-def _open_directory(study: Study, directory: Path, *, replace: bool, dashboard: str | None) -> None:
-    if replace and study.database:
+def _open_directory(study: Study, directory: Path, *, anew: bool, dashboard: str | None) -> None:
+    """Nothing; afterwards the directory tells the study, `anew` without anything of before."""
+    if anew and study.database:
         # A database that never had it, or has been emptied since, has nothing to delete.
         with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=study.name, storage=study.database)
-    if replace or not _has_begun(study, directory):
+    if anew:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
@@ -314,7 +323,9 @@ def _search(
         bar = Bar(study.trials, ended=ended, budget=study.budget)
         try:
             with reading_on(Drafts(storage / "studies" / study.name).read):
-                _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose).fit()
+                tuner = _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose)
+                with ctrl_c_kept():
+                    tuner.fit()
         finally:
             if nested:
                 nested.close()

@@ -95,7 +95,7 @@ def train_model(
         machine=threads(machine),
         log=Journal(epochs) if epochs else None,
         examine=Examiner.of(training),
-        of=origin,
+        origin=origin,
     )
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
 from foredraft.search.nested import Asked, Nested, key_of
-from foredraft.search.record import TRIAL, address_of, close, settings_of, trial_of
+from foredraft.search.record import TRIAL, address_of, close, settings_of, stored, trial_of
 from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
@@ -35,15 +35,22 @@ SHOWN = ("draft_key", "mse_ratio", "deviation", "deviation_ratio", "stopped", "e
 """Columns of a trial that are repeated in attributes of its own, for Optuna's dashboard."""
 
 
-def check_database(study: Study) -> None:
-    """Nothing, where the study has no database of its own, or one that answers.
+def held_trials(study: Study, directory: Path) -> list[FrozenTrial]:
+    """The trials that the study has in its storage, by whomever they were begun.
 
     Raises:
-        ConfigError: it cannot be reached.
+        ConfigError: its database cannot be reached: that there are none is not known then.
     """
-    if study.database:
-        with _told_of(study.database):
-            close(optuna.storages.RDBStorage(study.database))
+    if not study.database:
+        return stored(study, directory)
+    with _one_line(study.database):
+        storage = _database(study.database)
+        try:
+            return optuna.load_study(study_name=study.name, storage=storage).get_trials()
+        except KeyError:
+            return []
+        finally:
+            close(storage)
 
 
 def open_record(study: Study, directory: Path) -> optuna.Study:
@@ -58,9 +65,9 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
     directions: Any = [
         "maximize" if OBJECTIVES[n] == "max" else "minimize" for n in study.objectives
     ]
-    with _told_of(url):
+    with _one_line(url):
         made = optuna.create_study(
-            storage=optuna.storages.RDBStorage(url),
+            storage=_database(url),
             study_name=study.name,
             directions=directions,
             load_if_exists=True,
@@ -76,8 +83,16 @@ def open_record(study: Study, directory: Path) -> optuna.Study:
     return made
 
 
+def _database(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's storage at that address, its tables made where there are none.
+
+    A connection that broke meanwhile is opened anew.
+    """
+    return optuna.storages.RDBStorage(url, {"pool_pre_ping": True})
+
+
 @contextlib.contextmanager
-def _told_of(url: str) -> Iterator[None]:
+def _one_line(url: str) -> Iterator[None]:
     """Say in one line what is wrong with a database."""
     try:
         yield
@@ -184,12 +199,12 @@ class OptunaSearcher(Searcher):
     def _close_reported(self) -> list[int]:
         """Trials that a dead driver left without a report; those that have one are closed."""
         left = []
-        for stored in self.record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial = trial_of(stored, study=self.study)
+        for kept in self.record.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = trial_of(kept, study=self.study)
             if trial.state == "running":
-                left.append(stored._trial_id)
+                left.append(kept._trial_id)
             else:
-                self._close(optuna.Trial(self.record, stored._trial_id), trial)
+                self._close(optuna.Trial(self.record, kept._trial_id), trial)
         return left
 
     @property
@@ -204,8 +219,8 @@ class OptunaSearcher(Searcher):
         """A new trial: one that somebody wished for, else as the nested search or Optuna says."""
         wished = self.record.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if self.nested and not wished:
-            stored = self.record.get_trials(deepcopy=False)
-            begun = [(one, trial_of(one, study=self.study)) for one in stored]
+            kept = self.record.get_trials(deepcopy=False)
+            begun = [(one, trial_of(one, study=self.study)) for one in kept]
             left = self.study.trials - len([trial for _, trial in begun if not trial.source])
             asked = [Asked(key_of(one.params), trial) for one, trial in begun]
             settings = self.nested.next(asked, left=left)
@@ -222,7 +237,7 @@ class OptunaSearcher(Searcher):
     def _ended(self) -> list[Trial]:
         """The trials that were decoded, as they are now."""
         complete = self.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial_of(stored, study=self.study) for stored in complete]
+        return [trial_of(one, study=self.study) for one in complete]
 
     def _front(self, decoded: list[Trial]) -> list[front.Goals]:
         """The goals of the front, as it is now."""

@@ -271,12 +271,14 @@ def test_a_study_that_is_stopped_says_how_it_goes_on_and_ends_in_a_report(cluste
     assert "stopping; what was reported is kept" in told
     assert "study 'stopped' was interrupted: --resume goes on with it" in told
     assert told.count("trial 2/100") == 1, "what was told already is not told again"
-    done = submit(cluster, *words, "3", "--resume")
+    ended = max(int(number) for number in re.findall(r"trial (\d+)/100", told))
+    done = submit(cluster, *words, str(ended + 1), "--resume")
     assert done.returncode == 0, done.stderr
     study = cluster.storage / "studies" / "stopped"
     assert "stopped" in (study / "report.html").read_text()
-    assert len(json.loads((study / "trials.json").read_text())) >= 2
-    _check_origin(study, *search, "--trials", "3", "--resume")
+    trials = json.loads((study / "trials.json").read_text())
+    assert [trial["number"] for trial in trials] == list(range(ended + 1))
+    _check_origin(study, *search, "--trials", str(ended + 1), "--resume")
     models = [*cluster.storage.glob("targets/*"), *cluster.storage.glob("drafts/*")]
     assert len(models) >= 2
     for model in models:

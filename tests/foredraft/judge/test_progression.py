@@ -132,6 +132,9 @@ def test_a_draft_alone_is_told_with_its_own_errors_beside_the_targets(climbed: P
             speculation["far_mse"] / target["far_mse"]  # type: ignore[operator]
         )
         assert alone["deviation"] > speculation["deviation"] >= 0  # type: ignore[operator]
+        for row in (alone, speculation):
+            ratio = row["deviation"] / target["far_mse"]  # type: ignore[operator]
+            assert row["deviation_ratio"] == pytest.approx(ratio)
         # The first patch of heads alone is the target's own.
         same = alone["near_mse"] == pytest.approx(target["near_mse"], rel=1e-6)
         assert same == (alone["rung"] == "heads")

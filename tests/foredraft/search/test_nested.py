@@ -18,7 +18,7 @@ from foredraft.cluster.node_types import NodeType
 from foredraft.errors import ConfigError
 from foredraft.judge.closed_form import Expected
 from foredraft.judge.evaluate import Accuracy
-from foredraft.provenance import origin
+from foredraft.provenance import Origin
 from foredraft.search.enumeration import NEARER, Inner, Sketch, Terms
 from foredraft.search.nested import TRIES, Asked, Nested, Prospect, key_of
 from foredraft.search.trial import Trial
@@ -54,7 +54,7 @@ class Told(Nested):
     """A nested search whose drafts are prepared by whoever tells it."""
 
     def __init__(self, what: Study, storage: Path, *, at_once: int = 1) -> None:
-        job = Job(what, storage, storage / "target", TARGET, ALLOTTED, None, origin([]))
+        job = Job(what, storage, storage / "target", TARGET, ALLOTTED, None, Origin.of([]))
         super().__init__(job, at_once=at_once)
         self.asked: list[Prospect] = []
         self.chosen: list[dict[str, Any]] = []

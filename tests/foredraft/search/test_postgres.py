@@ -112,14 +112,15 @@ def test_a_study_in_a_database_goes_on_where_it_was(
     assert "postgresql" not in capsys.readouterr().err
 
 
-def test_a_study_begun_anew_on_another_storage_has_no_trial_of_before(
+def test_a_study_of_another_storage_is_not_touched_through_its_database(
     ended: Path, postgres: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["search", str(ended.parents[2] / "shared.yaml"), "--storage", str(tmp_path)]
-    with pytest.raises(SystemExit) as refused:
-        main(words)
-    assert refused.value.code == 2
-    assert "study 'shared' exists" in capsys.readouterr().err
-    main([*words, "--replace", "--trials", "1"])
-    held = optuna.load_study(study_name="shared", storage=postgres.url).get_trials()
-    assert [one.number for one in held] == [0]
+    before = optuna.load_study(study_name="shared", storage=postgres.url).get_trials()
+    for flags in ([], ["--replace"], ["--resume"]):
+        with pytest.raises(SystemExit) as refused:
+            main([*words, *flags])
+        assert refused.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "holds a study 'shared' that was begun from another storage" in line
+    assert optuna.load_study(study_name="shared", storage=postgres.url).get_trials() == before

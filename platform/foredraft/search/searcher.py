@@ -114,6 +114,8 @@ class OptunaSearcher(Searcher):
         self.study, self.record, self.nested = study, record, nested
         self.asked: dict[str, optuna.Trial] = {}
         self.errors: list[str] = []
+        self.decoded: dict[int, Trial] = {}
+        """the trials that were decoded, each read once, as nothing of them changes any more"""
         self.quiet = False
         """whether nothing was reported since the nested search had nothing to decode"""
         self.interrupted = self._close_reported()
@@ -237,7 +239,10 @@ class OptunaSearcher(Searcher):
     def _ended(self) -> list[Trial]:
         """The trials that were decoded, as they are now."""
         complete = self.record.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [trial_of(one, study=self.study) for one in complete]
+        for one in complete:
+            if one.number not in self.decoded:
+                self.decoded[one.number] = trial_of(one, study=self.study)
+        return [self.decoded[one.number] for one in complete]
 
     def _front(self, decoded: list[Trial]) -> list[front.Goals]:
         """The goals of the front, as it is now."""

@@ -51,7 +51,7 @@ def begin(make_trial: Callable[..., Trial]) -> Begin:
 
     def interrupted(what: Study, storage: Path, *ratios: float) -> Path:
         directory = storage / "studies" / what.name
-        driver._open_directory(what, directory, replace=False, dashboard=None)
+        driver._open_directory(what, directory, anew=True, dashboard=None)
         searcher = OptunaSearcher(what, open_record(what, directory))
         for number, ratio in enumerate(ratios):
             searcher.suggest(str(number))
@@ -136,7 +136,7 @@ def test_a_study_whose_database_was_emptied_can_be_replaced(tmp_path: Path, begi
     what = study(database=f"sqlite:///{tmp_path / 'shared.db'}")
     directory = begin(what, tmp_path, 1.0)
     optuna.delete_study(study_name="tiny", storage=what.database)
-    driver._open_directory(what, directory, replace=True, dashboard=None)
+    driver._open_directory(what, directory, anew=True, dashboard=None)
     assert record.stored(what, directory) == []
 
 

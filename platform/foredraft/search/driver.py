@@ -101,7 +101,7 @@ def run(
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
     """The directory of the finished study."""
     directory = storage / "studies" / study.name
-    goes_on = _check_directory(study, directory, replace=replace, resume=resume)
+    _check_directory(study, directory, replace=replace, resume=resume)
     notes = _check_data(study)
     target_training = target_of(study, storage)
     if isinstance(target_training, Training):
@@ -121,6 +121,8 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         given = allotment.of_cluster(study.machine, say=functools.partial(_say, console))
         # After the first task, as only then a node may be there.
         check_shared(storage)
+        # Once more, as only now nobody else begins it.
+        goes_on = _check_directory(study, directory, replace=replace, resume=resume)
         _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
         study = study.model_copy(update={"machine": given.machine})
         origin = provenance.Origin.of()

@@ -26,6 +26,11 @@ class DiskFull(OSError):
     """There is no room for a file: which one, and how many bytes are left."""
 
 
+def cache_folder() -> Path:
+    """The user's cache for foredraft, under $XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foredraft"
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A new file to fill; it becomes `path` when the block ends, and vanishes if that raises.

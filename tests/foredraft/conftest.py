@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
@@ -90,3 +94,89 @@ def postgres() -> Iterator[Postgres]:
     yield server
     server.stop()
     shutil.rmtree(folder)
+
+
+S3_SERVER = """
+import sys
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+app = DomainDispatcherApplication(create_backend_app)
+run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=False)
+"""
+
+
+class Bucket(NamedTuple):
+    """A bucket of S3's own interface, on this machine."""
+
+    name: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"s3://{self.name}/runs"
+
+    def objects(self) -> dict[str, bytes]:
+        """What it holds, by name, asked of the server itself."""
+        import boto3
+
+        there = self._client(boto3)
+        listed = there.list_objects_v2(Bucket=self.name).get("Contents", [])
+        keys = [one["Key"] for one in listed]
+        return {k: there.get_object(Bucket=self.name, Key=k)["Body"].read() for k in keys}
+
+    def put(self, key: str, content: bytes) -> None:
+        """Have an object, as another machine might have kept it."""
+        import boto3
+
+        self._client(boto3).put_object(Bucket=self.name, Key=key, Body=content)
+
+    def create(self) -> None:
+        import boto3
+
+        self._client(boto3).create_bucket(Bucket=self.name)
+
+    def _client(self, boto3: Any) -> Any:
+        return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that answers as S3 does.
+
+    One request at a time: its conditional writes are atomic then, as those of S3 are.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", S3_SERVER, str(port)]
+    with (tmp_path_factory.mktemp("s3") / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            break
+        time.sleep(0.1)
+    yield port
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def bucket(s3_server: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty bucket; working copies lie in a cache of the test's own."""
+    from foredraft import buckets
+
+    settings = {
+        "AWS_ACCESS_KEY_ID": "the-tests",
+        "AWS_SECRET_ACCESS_KEY": "no-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_server}",
+        "AWS_ALLOW_HTTP": "true",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    made = Bucket(f"team-{uuid4().hex[:8]}", s3_server)
+    made.create()
+    yield made
+    buckets._store.cache_clear()

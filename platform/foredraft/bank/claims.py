@@ -4,11 +4,11 @@
         if not is_complete(directory):
             train()
 
-A claim is a file that its holder touches every few seconds, as not every shared file system has
-locks. One whose holder is known to be dead, or which has not been touched for a lease, is taken
-over: a process's number alone tells of no life, as another process may have it by now. Where two
-take over at the same moment, or one that stood still for a lease goes on, both do the work: that
-costs time and is never wrong, as results appear as a whole.
+A claim is a small note, a file or a bucket's object, that its holder touches every few seconds, as
+not every shared file system has locks. One whose holder is known to be dead, or which has not been
+touched for a lease, is taken over: a process's number alone tells of no life, as another process
+may have it by now. Where two take over at the same moment, or one that stood still for a lease goes
+on, both do the work: that costs time and is never wrong, as results appear as a whole.
 """
 
 from __future__ import annotations
@@ -22,16 +22,95 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
+from foredraft import buckets
 from foredraft.errors import ConfigError
 
-BEAT_S = 2.0
 LEASE_S = 60.0
-POLL_S = 0.25
 PATIENCE_S = 5.0
 """How long one waits before it is said for whom."""
+
+
+class Note(Protocol):
+    """A small text that only one of all who try creates."""
+
+    beat_s: float
+    """between two signs of life"""
+    poll_s: float
+    """between two looks of one who waits"""
+
+    def create(self, content: str) -> bool:
+        """Whether there was none, so that this one is ours."""
+
+    def read(self) -> str | None:
+        """What it says; None where there is none."""
+
+    def age_s(self) -> float:
+        """Seconds since its last sign of life, by the storage's own clock."""
+
+    def touch(self, content: str) -> None:
+        """Nothing; gives a sign of life, where it still says `content`."""
+
+    def remove(self) -> None:
+        """Nothing; it is gone."""
+
+
+class FileNote:
+    """A note on a shared file system."""
+
+    beat_s, poll_s = 2.0, 0.25
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def create(self, content: str) -> bool:
+        """Whether there was none, so that this one is ours."""
+        mine = self._beside()
+        mine.write_text(content)
+        try:
+            os.link(mine, self.path)  # unlike a rename it never replaces, and is never half written
+        except FileExistsError:
+            return False
+        finally:
+            mine.unlink(missing_ok=True)
+        return True
+
+    def read(self) -> str | None:
+        """What it says; None where there is none."""
+        try:
+            return self.path.read_text()
+        except OSError:
+            return None
+
+    def age_s(self) -> float:
+        """Seconds since its last sign of life, by the storage's own clock; 0 of none.
+
+        The clocks of two nodes may differ.
+        """
+        now = self._beside()
+        try:
+            now.touch()
+            return now.stat().st_mtime - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+        finally:
+            now.unlink(missing_ok=True)
+
+    def touch(self, content: str) -> None:
+        """Nothing; gives a sign of life, where it still says `content`."""
+        if self.read() == content:
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def remove(self) -> None:
+        """Nothing; it is gone."""
+        self.path.unlink(missing_ok=True)
+
+    def _beside(self) -> Path:
+        return self.path.with_name(f".{self.path.name}-{uuid4().hex}")
 
 
 def _to_stderr(line: str) -> None:
@@ -52,12 +131,16 @@ def held(
     Raises:
         ConfigError: another process holds the claim, and `wait` is false.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token, began, told = uuid4().hex, time.monotonic(), False
-    while not _taken(path, token):
-        holder = _holder(path)
-        if holder is None or _is_dead(path, holder):
-            _set_aside(path, holder)
+    note: Note = buckets.Note(path) if buckets.address_of(path) else FileNote(path)
+    content = json.dumps({"pid": os.getpid(), "host": _host(), "token": uuid4().hex})
+    began, told = time.monotonic(), False
+    while not note.create(content):
+        found = note.read()
+        if found is None:
+            continue  # it was given back a moment ago
+        holder = _holder(found)
+        if holder is None or _is_dead(note, holder):
+            _set_aside(note, found)
             continue
         if not wait:
             raise ConfigError(
@@ -67,52 +150,33 @@ def held(
         if not told and time.monotonic() - began >= PATIENCE_S:
             told = True
             say(f"waiting for {path.name}, at work in process {holder['pid']} on {holder['host']}")
-        time.sleep(POLL_S)
+        time.sleep(note.poll_s)
     ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, token, ended), daemon=True)
+    beat = threading.Thread(target=_beat, args=(note, content, ended), daemon=True)
     beat.start()
     try:
         yield
     finally:
         ended.set()
         beat.join()
-        if (_holder(path) or {}).get("token") == token:
-            path.unlink(missing_ok=True)
+        # Out of reach it cannot be given back: its lease then ends by itself.
+        with contextlib.suppress(buckets.OutOfReach):
+            _set_aside(note, content)
 
 
-def _taken(path: Path, token: str) -> bool:
-    """Whether the claim was free and is ours now."""
-    mine = path.with_name(f".{path.name}-{token}")
-    mine.write_text(json.dumps({"pid": os.getpid(), "host": _host(), "token": token}))
+def _holder(content: str) -> dict[str, Any] | None:
+    """Whose claim it is; None of one that cannot be read."""
     try:
-        os.link(mine, path)  # unlike a rename it never replaces, and the file is never half written
-    except FileExistsError:
-        return False
-    finally:
-        mine.unlink(missing_ok=True)
-    return True
-
-
-def _holder(path: Path) -> dict[str, Any] | None:
-    try:
-        holder: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        holder: dict[str, Any] = json.loads(content)
+    except json.JSONDecodeError:
         return None
     return holder
 
 
-def _is_dead(path: Path, holder: dict[str, Any]) -> bool:
+def _is_dead(note: Note, holder: dict[str, Any]) -> bool:
     if holder["host"] == _host() and not _runs(holder["pid"]):
         return True
-    # Ages are told by the storage's own clock: those of two nodes may differ.
-    now = path.with_name(f".{path.name}-{uuid4().hex}")
-    try:
-        now.touch()
-        return now.stat().st_mtime - path.stat().st_mtime > LEASE_S
-    except FileNotFoundError:
-        return False
-    finally:
-        now.unlink(missing_ok=True)
+    return note.age_s() > LEASE_S
 
 
 def _runs(pid: int) -> bool:
@@ -128,18 +192,16 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _set_aside(path: Path, holder: dict[str, Any] | None) -> None:
-    """Remove a dead claim, if it is still that one."""
-    if _holder(path) == holder:
-        path.unlink(missing_ok=True)
+def _set_aside(note: Note, content: str) -> None:
+    """Remove a claim, if it is still that one: ours that is over, or a dead one."""
+    if note.read() == content:
+        note.remove()
 
 
-def _beat(path: Path, token: str, ended: threading.Event) -> None:
-    while not ended.wait(BEAT_S):
-        # One that lost its lease must not keep the claim of its successor alive.
-        if (_holder(path) or {}).get("token") == token:
-            with contextlib.suppress(OSError):
-                os.utime(path)
+def _beat(note: Note, content: str, ended: threading.Event) -> None:
+    # One that lost its lease must not keep the claim of its successor alive.
+    while not ended.wait(note.beat_s):
+        note.touch(content)
 
 
 def _host() -> str:

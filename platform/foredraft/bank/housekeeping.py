@@ -10,12 +10,11 @@ interrupted one needs is told by files, wherever its database is.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foredraft import bank, documents, files
+from foredraft import bank, buckets, documents, files
 from foredraft.bank import claims, model_files
 
 
@@ -79,6 +78,7 @@ def note(key: str, *, study: Path, settings: Mapping[str, Any]) -> None:
     path = study / ASKED / key
     if not path.is_file():
         files.atomic_write(path, json.dumps(settings))
+        buckets.keep(path)
 
 
 def noted(study: Path) -> dict[str, dict[str, Any]]:
@@ -86,7 +86,8 @@ def noted(study: Path) -> dict[str, dict[str, Any]]:
 
     Empty of a draft that an earlier version noted.
     """
-    paths = (path for path in (study / ASKED).glob("*") if not path.name.startswith("."))
+    asked = buckets.fetch(study / ASKED)
+    paths = (path for path in asked.glob("*") if not path.name.startswith("."))
     in_order = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
     return {path.name: json.loads(path.read_text() or "{}") for path in in_order}
 
@@ -94,12 +95,13 @@ def noted(study: Path) -> dict[str, dict[str, Any]]:
 def unused(storage: Path) -> list[Path]:
     """Drafts that no study refers to, and what dead trainings left; never what is being made."""
     users, busy = _users(storage), _busy(storage)
-    finished = [path for path in bank.models("draft", storage=storage) if path.name not in users]
+    whole = bank.models("draft", storage=storage)
+    finished = [path for path in whole if path.name not in users]
     left = [
         path
-        for folder in ("drafts", "training")
-        for path in sorted((storage / folder).glob("*"))
-        if path.name != files.LOCK and not bank.is_whole(path)
+        for folder in (storage / "drafts", storage / "training")
+        for path in sorted({*folder.glob("*"), *(folder / n for n in buckets.names(folder))})
+        if path.name != files.LOCK and path not in whole
     ]
     return [path for path in finished + left if not any(key in path.name for key in busy)]
 
@@ -109,7 +111,12 @@ def untold(storage: Path) -> list[str]:
 
     They were begun before studies noted their drafts, and have not ended.
     """
-    return [study.name for study in sorted((storage / "studies").glob("*")) if _is_untold(study)]
+    return [study.name for study in _studies(storage) if _is_untold(study)]
+
+
+def _studies(storage: Path) -> list[Path]:
+    """The directories of a storage's studies, as they are now."""
+    return sorted(buckets.fetch(storage / "studies").glob("*"))
 
 
 def _is_untold(study: Path) -> bool:
@@ -127,17 +134,13 @@ def remove(paths: list[Path], *, storage: Path) -> None:
     Raises:
         ConfigError: a study is at work, which may be about to use any of them.
     """
-    for claim in sorted((storage / "claims").glob("study-*")):
-        with claims.held(claim, wait=False):
-            pass
+    for name in buckets.names(storage / "claims"):
+        if name.startswith("study-"):
+            with claims.held(storage / "claims" / name, wait=False):
+                pass
     for path in paths:
         with claims.held(storage / "claims" / path.name):
-            if path.is_dir():
-                # The marker first: a draft that is half gone is no draft.
-                (path / files.COMPLETE).unlink(missing_ok=True)
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            buckets.remove(path)
 
 
 def size_of(path: Path) -> int:
@@ -151,7 +154,7 @@ def _users(storage: Path) -> dict[str, set[str]]:
     """Which studies need which drafts, by key: whatever a study's directory holds is looked at."""
     users: dict[str, set[str]] = {}
     keys = [path.name for path in bank.models("draft", storage=storage)]
-    for study in sorted((storage / "studies").glob("*")):
+    for study in _studies(storage):
         content = b"".join(f.read_bytes() for f in study.glob("*") if f.suffix in _NAMING)
         asked = {note.name for note in study.glob(f"{ASKED}/*")}
         untold = _is_untold(study)
@@ -167,8 +170,8 @@ _NAMING = (".json", ".db", ".db-journal")
 
 def _busy(storage: Path) -> list[str]:
     """Keys that somebody claims, dead or alive: a claim without a holder goes at the next use."""
-    folder = storage / "claims"
-    return [path.name for path in folder.glob("*") if not path.name.startswith(("study-", "."))]
+    names = buckets.names(storage / "claims")
+    return [name for name in names if not name.startswith("study-")]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foredraft import documents, files
+from foredraft import buckets, documents, files
 from foredraft.errors import ConfigError
 from speculation import checkpoint as weights
 from speculation import families
@@ -47,11 +47,16 @@ def open_model(path: Path) -> Model:
 
 def is_whole(path: Path) -> bool:
     """Whether there is a finished model, none of whose files is damaged as far as a look tells."""
-    return files.is_complete(path) and flaw_of(path) is None
+    return flaw_of(path) is None
 
 
 def flaw_of(path: Path) -> str | None:
-    """What is wrong with a model's directory, or None; reads all but the weights themselves."""
+    """What is wrong with a model's directory, or None; reads all but the weights themselves.
+
+    One of a bucket that is not here yet is fetched.
+    """
+    if not files.is_complete(path):
+        buckets.fetch(path)
     if not path.is_dir():
         return f"{path} is no directory of a model"
     for name in (weights.CONFIG, weights.WEIGHTS, METRICS):

@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -24,7 +23,7 @@ from uuid import uuid4
 
 import torch
 
-from foredraft import data, files, provenance, train
+from foredraft import buckets, data, files, provenance, train
 from foredraft.bank import claims
 from foredraft.bank.model_files import ANOTHER, METRICS, Model, flaw_of, is_whole, open_model
 from foredraft.errors import ConfigError
@@ -76,7 +75,7 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     versions = {family.name: family.version, "data": data.VERSION, "train": train.VERSION}
     target = None
     if training.target and any(stage.name in TAUGHT for stage in training.stages):
-        path = Path(training.target)
+        path = buckets.fetch(Path(training.target))
         target, versions["teacher"] = teacher.digest_of(path), teacher.VERSION
         if isinstance(training.model, HeadsConfig):
             # What they read is what its family makes of its weights.
@@ -170,6 +169,9 @@ def obtain(
     with claims.held(storage / "claims" / directory.name):
         if not is_whole(directory):
             _set_aside(directory)
+        if not is_whole(directory):  # nor fetched anew, where it is a bucket's
+            _set_aside(directory)
+            buckets.remove(directory)
             _make(
                 directory,
                 training,
@@ -220,8 +222,10 @@ def _make(
         trained = train.train(training, run=run, log=both, examine=examine, begun=begun)
     with files.atomic_directory(directory) as draft:
         _write(draft, trained, training, kind=kind, machine=machine, origin=origin)
-    shutil.rmtree(work, ignore_errors=True)
-    work.with_suffix(".jsonl").unlink(missing_ok=True)
+    buckets.keep(directory)
+    buckets.keep(storage / "tensorboard" / f"{kind}-{directory.name}")
+    buckets.remove(work)
+    buckets.remove(work.with_suffix(".jsonl"))
 
 
 def _begun(
@@ -256,6 +260,7 @@ def add(model: Network, *, kind: Kind, storage: Path, source: Path) -> Path:
     if is_whole(directory):
         return directory
     _set_aside(directory)
+    buckets.remove(directory)
     with files.atomic_directory(directory) as draft:
         weights.save(model, draft)
         metrics: dict[str, Any] = {
@@ -265,6 +270,7 @@ def add(model: Network, *, kind: Kind, storage: Path, source: Path) -> Path:
         }
         _write_json(draft / METRICS, metrics)
         _write_json(draft / "provenance.json", provenance.collect(imported=str(source)))
+    buckets.keep(directory)
     return directory
 
 
@@ -283,10 +289,10 @@ def find(reference: str, *, kind: Kind, storage: Path) -> Path:
 
 def _meant(reference: str, *, kind: Kind, storage: Path) -> Path:
     bank, given = storage / f"{kind}s", Path(reference).expanduser()
-    known = models(kind, storage=storage)
     if reference and files.is_complete(given):
         return given
-    matches = [path for path in known if reference and path.name.startswith(reference)]
+    kept = [bank / name for name in buckets.names(bank) if reference and name.startswith(reference)]
+    matches = [path for path in kept if is_whole(path)]
     if len(matches) == 1:
         return matches[0]
     if reference and not matches:
@@ -294,13 +300,14 @@ def _meant(reference: str, *, kind: Kind, storage: Path) -> Path:
             if directory.is_dir():
                 return directory
     what = f"means {len(matches)} {kind}s" if matches else f"is no trained {kind}"
-    keys = ", ".join(path.name for path in known) or "none yet"
+    keys = ", ".join(path.name for path in models(kind, storage=storage)) or "none yet"
     raise ConfigError(f"{kind} {reference!r} {what} in {storage}; there are: {keys}")
 
 
 def models(kind: Kind, *, storage: Path) -> list[Path]:
     """The whole models of one kind in a storage."""
-    return [path for path in sorted((storage / f"{kind}s").glob("*")) if is_whole(path)]
+    bank = storage / f"{kind}s"
+    return [bank / name for name in buckets.names(bank) if is_whole(bank / name)]
 
 
 def _write(

@@ -24,9 +24,9 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
-from foredraft import __version__, provenance
+from foredraft import __version__, buckets, provenance
 from foredraft.cli.bank import Drafts
-from foredraft.cli.common import Verb
+from foredraft.cli.common import Common, Verb
 from foredraft.cli.datasets import Data
 from foredraft.cli.doctor import Doctor
 from foredraft.cli.jobs import Submit
@@ -112,7 +112,10 @@ def parsed(words: list[str]) -> Verb:
         if ended.code != 2:
             raise
         raise ConfigError(_in_one_line(box.getvalue())) from None
-    return command.kind if isinstance(command, Train) else command
+    verb = command.kind if isinstance(command, Train) else command
+    if isinstance(verb, Common):
+        verb = dataclasses.replace(verb, storage=buckets.located(verb.storage))
+    return verb
 
 
 def version() -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from tyro.conf import UseAppendAction
 
+from foredraft import buckets
 from foredraft.errors import ConfigError
 from foredraft.settings import rules
 from foredraft.settings.config import Seed, complaint, shown
@@ -63,7 +64,8 @@ class Common:
     """whether the verb only reads its storage, so that it must be there"""
 
     storage: Path = field(default_factory=default_storage)
-    """directory of all artefacts; by default $FOREDRAFT_STORAGE, else runs"""
+    """directory of all artefacts, or a bucket, s3://BUCKET/PREFIX; by default $FOREDRAFT_STORAGE,
+    else runs"""
     seed: Seed | None = None
     """of everything random; by default the configuration's own"""
     json: bool = False
@@ -87,7 +89,13 @@ class Common:
     def _check_storage(self) -> None:
         given = f"--storage is {self.storage}"
         if _ADDRESS.match(str(self.storage)):
-            raise ConfigError(f"{given}: only a directory will do; mount it and name its path")
+            raise ConfigError(
+                f"{given}: only a directory or s3://BUCKET/PREFIX will do; mount it, and "
+                "name its path"
+            )
+        if buckets.address_of(self.storage):
+            buckets.names(self.storage)  # out of reach it is so now, before anything begins
+            return
         if self.storage.exists() and not self.storage.is_dir():
             raise ConfigError(f"{given}, which is a file: give a directory")
         # The default need not be there: a newcomer has made nothing yet.

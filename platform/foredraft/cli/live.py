@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 from tyro.conf import Positional
 
+from foredraft import buckets
 from foredraft.cli.common import STDERR, Common, Result
 from foredraft.cli.studies import directory_of
 from foredraft.errors import ConfigError
@@ -58,7 +59,8 @@ class Dashboard(Common):
                 "as there is no password",
                 soft_wrap=True,
             )
-        dashboard.serve(storage=self.storage, given=given, host=self.host, port=self.port)
+        with buckets.followed(self.storage / "studies"):
+            dashboard.serve(storage=self.storage, given=given, host=self.host, port=self.port)
         return {}
 
 
@@ -86,14 +88,16 @@ class Tensorboard(Common):
         from tensorboard import program
 
         board = program.TensorBoard()
-        words = ["--logdir", str(self.logs()), "--host", self.host, "--port", str(self.port)]
+        folder = self.logs()
+        words = ["--logdir", str(folder), "--host", self.host, "--port", str(self.port)]
         board.configure(argv=["tensorboard", *words])
         try:
             url = board.launch()
         except program.TensorBoardServerException as error:
             raise ConfigError(f"--port is {self.port}: {error}; give another --port") from error
         print(url, flush=True)
-        threading.Event().wait()
+        with buckets.followed(folder):
+            threading.Event().wait()
         return {}
 
     def logs(self) -> Path:
@@ -106,7 +110,7 @@ class Tensorboard(Common):
         if self.study is not None:
             directory = directory_of(self.study, storage=self.storage).resolve()
             folder = directory.parents[1] / "tensorboard" / directory.name
-        if not folder.is_dir():
+        if not buckets.fetch(folder).is_dir():
             raise ConfigError(
                 f"{folder} does not exist: a training or a study of that storage makes it"
             )

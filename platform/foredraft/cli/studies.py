@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from tyro.conf import Positional
 
+from foredraft import buckets
 from foredraft.cli.common import STDERR, Common, Result, say_line, show
 from foredraft.cli.reading import ReadsData
 from foredraft.documents import read_mapping
@@ -71,7 +72,7 @@ class Search(Common):
         page = report.write_report(directory)
         best = directory / "best.json"
         return {
-            "study": str(directory),
+            "study": buckets.address_of(directory) or str(directory),
             "report": str(page),
             "best": json.loads(best.read_text()) if best.exists() else None,
             "readers": list(report.reading_of(directory)),
@@ -156,7 +157,8 @@ def directory_of(study: str, *, storage: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    for directory in (Path(study), storage / "studies" / study):
+    for directory in (buckets.located(Path(study)), storage / "studies" / study):
+        buckets.fetch(directory)
         if (directory / "study.yaml").is_file():
             return directory
     raise ConfigError(f"study {study!r} does not exist in {storage}")
@@ -259,7 +261,7 @@ class Forecast(ReadsData, Common):
     """
 
     recipe: Path
-    """best.json of a study, or its knee.json"""
+    """best.json of a study, or its knee.json; of a bucket s3://BUCKET/PREFIX/studies/..."""
     data: str
     """CSV or Parquet file, or a data set's name; its last rows are the context"""
     out: Path
@@ -277,7 +279,7 @@ class Forecast(ReadsData, Common):
 
         with STDERR.status("forecasting") as status:
             told = forecast.write_forecast(
-                self.recipe,
+                buckets.fetch(buckets.located(self.recipe)),
                 self.data,
                 out=self.out,
                 horizon=self.horizon,

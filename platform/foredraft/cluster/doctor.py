@@ -19,7 +19,7 @@ from uuid import uuid4
 import optuna
 import ray
 
-from foredraft import data
+from foredraft import buckets, data
 from foredraft.cluster import allotment, joining, node_types, nodes, token, upload
 from foredraft.cluster.examination import PACKAGES, Node, examine
 from foredraft.cluster.tasks import last_line
@@ -74,8 +74,11 @@ def _of_nodes(storage: Path) -> Iterator[Finding]:
     try:
         storage.mkdir(parents=True, exist_ok=True)
         if len(gpus) > 1:
-            witness = f".doctor-{uuid4().hex[:8]}"
+            witness = f"doctor-{uuid4().hex[:8]}"
             (storage / witness).touch()
+            buckets.keep(storage / witness)
+    except buckets.OutOfReach as error:
+        yield Finding("storage", False, str(error), _ROLE)
     except OSError as error:
         yield Finding("storage", False, f"{storage} cannot be used ({error.strerror})", _SHARE)
     began, told = time.time(), {}
@@ -87,10 +90,11 @@ def _of_nodes(storage: Path) -> Iterator[Finding]:
                 yield Finding(f"node {name}", False, last_line(error), _INSTALL)
     finally:
         if witness:
-            (storage / witness).unlink(missing_ok=True)
+            buckets.remove(storage / witness)
     yield from of_nodes(told, gpus=gpus, storage=storage, began=began, ended=time.time())
 
 
+_ROLE = "give this machine a role, or credentials in the environment, that may write there"
 _SHARE = "give a directory that every node mounts and may write to"
 _INSTALL = "install foredraft there with the same constraints.txt"
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import torch
 
+from foredraft import buckets
 from foredraft.cluster.nodes import appears
 
 PACKAGES = ("foredraft", "ray", "torch", "optuna", "plotly", "pydantic", "safetensors")
@@ -90,12 +91,13 @@ def _versions() -> dict[str, str]:
 
 def _storage(storage: Path, witness: str | None) -> tuple[str | None, bool]:
     """What is wrong with it, or None; and whether it has locks."""
-    mine = storage / f".doctor-{uuid4().hex[:8]}"
+    mine = storage / f"doctor-{uuid4().hex[:8]}"
     try:
         if witness and not appears(storage / witness):
             return "does not show what another node wrote", True
         mine.write_text("seen")
         try:
+            buckets.keep(mine)
             if mine.read_text() != "seen":
                 return "does not give back what was written", True
             with mine.open("r+") as file:
@@ -104,7 +106,9 @@ def _storage(storage: Path, witness: str | None) -> tuple[str | None, bool]:
                 except OSError:
                     return None, False
         finally:
-            mine.unlink(missing_ok=True)
+            buckets.remove(mine)
+    except buckets.OutOfReach as error:
+        return str(error), True
     except OSError as error:
         return f"cannot be used ({error.strerror})", True
     return None, True

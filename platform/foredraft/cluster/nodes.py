@@ -11,6 +11,7 @@ from uuid import uuid4
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from foredraft import buckets
 from foredraft.cluster.tasks import last_line
 from foredraft.errors import ConfigError
 
@@ -53,8 +54,9 @@ def check_shared(storage: Path) -> None:
     if len(present()) == 1:
         return
     storage.mkdir(parents=True, exist_ok=True)
-    witness = storage / f".seen-by-all-{uuid4().hex[:8]}"
+    witness = storage / f"seen-by-all-{uuid4().hex[:8]}"
     witness.touch()
+    buckets.keep(witness)
     try:
         for name, look in on_each(appears, witness).items():
             try:
@@ -71,13 +73,13 @@ def check_shared(storage: Path) -> None:
                     "to it here; give a directory that every node mounts"
                 )
     finally:
-        witness.unlink(missing_ok=True)
+        buckets.remove(witness)
 
 
 def appears(path: Path) -> bool:
     """Whether the file is there, or comes within a few seconds: file systems over a net cache."""
     for _ in range(20):
-        if path.is_file():
+        if buckets.fetch(path).is_file():
             return True
         time.sleep(0.25)
     return False

@@ -15,10 +15,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foredraft import buckets
 from foredraft.data.errors import DataError
 from foredraft.data.generators import GENERATORS
 from foredraft.data.tables import formats
-from foredraft.files import atomic_write
+from foredraft.files import atomic_write, cache_folder
 
 FETCH_TIMEOUT_S = 60
 
@@ -195,14 +196,14 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def data_folder() -> Path:
-    """Where data sets are looked for by name: $FOREDRAFT_DATA, else in the user's cache."""
+    """Where data sets are looked for by name: $FOREDRAFT_DATA, else in the user's cache.
+
+    Of a bucket, s3://BUCKET/PREFIX, it is the working copy.
+    """
     chosen = os.environ.get("FOREDRAFT_DATA")
-    return Path(chosen).expanduser() if chosen else cache_folder() / "data"
-
-
-def cache_folder() -> Path:
-    """The user's cache for foredraft, under $XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foredraft"
+    if not chosen:
+        return cache_folder() / "data"
+    return buckets.located(Path(chosen).expanduser())
 
 
 def locate(source: str) -> tuple[Path, Published | None]:
@@ -234,7 +235,7 @@ def file_of(source: str) -> Path | None:
 
 def _find(file: str) -> Path | None:
     folder = data_folder()
-    places = [folder / file, *sorted(folder.glob(f"*/{file}"))]
+    places = [buckets.fetch(folder / file), *sorted(folder.glob(f"*/{file}"))]
     return next((place for place in places if place.is_file()), None)
 
 

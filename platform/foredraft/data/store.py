@@ -24,11 +24,10 @@ from torch import Tensor
 
 from foredraft.data.errors import DataError
 from foredraft.data.reading import Missing, Reading
-from foredraft.data.registry import cache_folder
 from foredraft.data.tables.long import Series
 from foredraft.data.tables.table import Table
 from foredraft.data.time.steps import Step, instants
-from foredraft.files import atomic_directory, atomic_write
+from foredraft.files import atomic_directory, atomic_write, cache_folder
 
 LAYOUT = 3
 """Of the files of a folder. Raise it when they are laid out or filled otherwise; models, whose keys

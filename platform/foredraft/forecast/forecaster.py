@@ -22,7 +22,7 @@ import torch
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor
 
-from foredraft import bank, data, files, train
+from foredraft import bank, buckets, data, files, train
 from foredraft.data.oddities import oddities
 from foredraft.data.registry import file_of
 from foredraft.errors import ConfigError
@@ -276,6 +276,8 @@ def _read(path: Path) -> _Choice | _Alone:
 def _model(recipe: Path, kind: str, place: _Place, reads: Reads) -> Network:
     """A model of the recipe, which names it from where the recipe itself lies."""
     path = (recipe.parent / place.path).resolve()
+    if not files.is_complete(path):
+        buckets.fetch(path)
     if not files.is_complete(path):
         raise ConfigError(
             f"recipe {recipe}: its {kind} is not at {path}: a recipe leads to its models from its "

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import torch
 from pydantic import Field, model_validator
 
-from foredraft import files, provenance
+from foredraft import buckets, files, provenance
 from foredraft.bank import claims
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
@@ -278,13 +278,14 @@ def obtain(key: Key, *, timers: Timers, storage: Path) -> Calibration:
                 if kept is None or best.unrest <= 1:
                     found = _calibration(key, best, seconds=time.perf_counter() - began)
                     files.atomic_write(path, found.model_dump_json(indent=2) + "\n")
+                    buckets.keep(path)
     _checked.add(path)
     return _kept(path, key) or read(path)
 
 
 def _kept(path: Path, key: Key) -> Calibration | None:
     """The calibration of the key, or None where there is none yet."""
-    if not path.is_file():
+    if not buckets.fetch(path).is_file():
         return None
     calibration = read(path)
     if calibration.key != key:

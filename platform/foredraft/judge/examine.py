@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from foredraft import buckets
 from foredraft.judge import evaluate, timing
 from foredraft.settings.config import Evaluation, Training
 from foredraft.train import EXAMINED, Row
@@ -106,7 +107,8 @@ class Examiner:
         )
 
     def _open(self, draft: Forecaster) -> Bench:
-        target = evaluate.ready(checkpoint.load(self.target), self.evaluation, draft.device)
+        weights = checkpoint.load(buckets.fetch(self.target))
+        target = evaluate.ready(weights, self.evaluation, draft.device)
         windows = self._windows()
         alone_WHC = evaluate.forecast_alone(target, windows, evaluation=self.evaluation)
         return Bench(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from foredraft import bank, files, provenance, train
+from foredraft import bank, buckets, files, provenance, train
 from foredraft.judge import evaluate, timing, yardstick
 from foredraft.judge.examine import DEFAULT_TOLERANCE, Examiner, default_rule
 from foredraft.settings.config import Evaluation, Machine, Training, validated
@@ -284,4 +284,5 @@ def _write(ladder: Ladder, rows: list[Row], *, directory: Path) -> Path:
         "provenance": provenance.collect(seed=ladder.seed),
     }
     files.atomic_write(directory / FILE, json.dumps(content, indent=2) + "\n")
+    buckets.keep(directory)
     return directory

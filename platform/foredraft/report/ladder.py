@@ -16,6 +16,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 from pydantic import ConfigDict, ValidationError
 
+from foredraft import buckets
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
 from foredraft.files import atomic_write
@@ -349,7 +350,8 @@ def ladder_sections(content: Content, *, name: str = "ladder", lead: bool = True
 
 def ladders_of(target: str, *, storage: Path) -> list[Content]:
     """The ladders in a storage that lead to this target's drafts."""
-    found = [read_ladder(path.parent) for path in sorted(storage.glob(f"progressions/*/{FILE}"))]
+    kept = buckets.fetch(storage / "progressions")
+    found = [read_ladder(path.parent) for path in sorted(kept.glob(f"*/{FILE}"))]
     return [content for content in found if rows_of(content)[0].key == target]
 
 

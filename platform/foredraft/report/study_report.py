@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from foredraft import buckets
 from foredraft.files import atomic_write
 from foredraft.redaction import redacted
 from foredraft.report import page, tables
@@ -30,6 +31,7 @@ def write_report(study_dir: Path) -> Path:
     """The path of `report.html`, written into the study's directory."""
     path = study_dir / "report.html"
     atomic_write(path, report_html(read_study_files(study_dir)))
+    buckets.keep(path)
     return path
 
 

@@ -24,7 +24,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from foredraft import bank, data, files, provenance, redaction
+from foredraft import bank, buckets, data, files, provenance, redaction
 from foredraft.bank import claims
 from foredraft.cluster import allotment
 from foredraft.cluster.allotment import Allotment
@@ -38,7 +38,7 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.nested import Nested
-from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
+from foredraft.search.progress import Bar, Board, Drafts, Upkeep, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, held_trials, open_record
@@ -89,6 +89,13 @@ def run(
         if not (storage / "studies" / study.name / "study.yaml").is_file():
             raise
         raise _interrupted(study) from None
+    except buckets.OutOfReach as error:
+        if not (storage / "studies" / study.name / "study.yaml").is_file():
+            raise
+        raise StudyStopped(
+            f"study {study.name!r} stopped: {error}; what was reported is kept: --resume goes on "
+            "with it"
+        ) from error
     except Exception as error:
         if not disk.is_full(error):
             raise
@@ -100,7 +107,7 @@ def run(
 
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
     """The directory of the finished study."""
-    directory = storage / "studies" / study.name
+    directory = buckets.fetch(storage / "studies" / study.name)
     _check_directory(study, directory, replace=replace, resume=resume)
     notes = _check_data(study)
     target_training = target_of(study, storage)
@@ -122,6 +129,7 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         # After the first task, as only then a node may be there.
         check_shared(storage)
         # Once more, as only now nobody else begins it.
+        buckets.fetch(directory)
         goes_on = _check_directory(study, directory, replace=replace, resume=resume)
         _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
         study = study.model_copy(update={"machine": given.machine})
@@ -142,6 +150,10 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         place = confirm.Place(storage, target.path, given)
         found = confirm.confirm(ended, place=place, console=console)
         results.write(found, directory, target=target)
+        buckets.keep(directory)
+        buckets.keep(storage / "tensorboard" / study.name)
+        # What trials kept on other nodes, for the report.
+        buckets.fetch(directory)
     _say_failures(found, console)
     return directory
 
@@ -247,11 +259,12 @@ def _open_directory(study: Study, directory: Path, *, anew: bool, dashboard: str
         with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=study.name, storage=study.database)
     if anew:
-        shutil.rmtree(directory, ignore_errors=True)
+        buckets.remove(directory)
     directory.mkdir(parents=True, exist_ok=True)
     files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
     made = provenance.collect(seed=study.seed, ray_dashboard=dashboard)
     results.write_json(directory / "provenance.json", made)
+    buckets.keep(directory)
 
 
 def _resolved(study: Study) -> dict[str, Any]:
@@ -301,7 +314,7 @@ def _obtain_target(
         work = submit(judging.train_model, *arguments, share=given.training)
         with following(epochs, lambda row: console.print(epoch_in_words(row, "target"))):
             ray.get(work)
-        epochs.unlink(missing_ok=True)
+        buckets.remove(epochs)
     return bank.open_model(path)
 
 
@@ -324,7 +337,8 @@ def _search(
     if left > 0:
         bar = Bar(study.trials, ended=ended, budget=study.budget)
         try:
-            with reading_on(Drafts(storage / "studies" / study.name).read):
+            directory = storage / "studies" / study.name
+            with reading_on(Drafts(directory).read, where=directory):
                 tuner = _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose)
                 with ctrl_c_kept():
                     tuner.fit()
@@ -382,6 +396,10 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=2),
             # A trial has nothing to go on from; what it made is in the bank.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[bar, Board(storage / "tensorboard" / study.name)],
+            callbacks=[
+                bar,
+                Board(storage / "tensorboard" / study.name),
+                Upkeep(storage / "studies" / study.name / record.DATABASE_FILE),
+            ],
         ),
     )

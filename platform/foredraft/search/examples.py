@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foredraft import data, files, provenance
+from foredraft import buckets, data, files, provenance
 from foredraft.data.spacing import evenly_spaced
 from foredraft.judge import evaluate
 from foredraft.judge.evaluate import EvaluationWindows
@@ -150,6 +150,7 @@ def _forecasts_file(folder: Path, evaluation: Evaluation, draft: str, rule: Rule
 def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> None:
     with files.atomic_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+    buckets.keep(path)
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from foredraft import bank, provenance, train
+from foredraft import bank, buckets, provenance, train
 from foredraft.cluster.tasks import threads
 from foredraft.judge import calibrations, closed_form, courses, evaluate, timing
 from foredraft.judge.courses import Courses
@@ -299,4 +299,5 @@ def _open(path: Path, evaluation: Evaluation, machine: Machine) -> Forecaster:
 @functools.lru_cache(maxsize=OPEN_MODELS)
 def _opened(path: Path, dtype: str, device: str) -> Forecaster:
     evaluation = Evaluation(data="", dtype=dtype)  # type: ignore[arg-type]
-    return evaluate.ready(checkpoint.load(path), evaluation, torch.device(device))
+    weights = checkpoint.load(buckets.fetch(path))
+    return evaluate.ready(weights, evaluation, torch.device(device))

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from foredraft import bank
+from foredraft import bank, buckets
 from foredraft.bank import housekeeping
 from foredraft.search import front
 from foredraft.search.curves import labels_of
@@ -109,6 +109,29 @@ class Board(tune.Callback):
             write_settings(writer, settings, metrics=numbers)
             for name, value in numbers.items():
                 writer.add_scalar(name, value, 0)
+
+
+class Upkeep(tune.Callback):
+    """Keeps the study's database, where it is a file, in a storage that is a bucket."""
+
+    def __init__(self, database: Path) -> None:
+        self.database, self.trouble = database, ""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Keep what has been reported by now; out of reach, it is tried again at the next."""
+        trouble = ""
+        try:
+            if self.database.is_file():
+                buckets.keep(self.database)
+        except buckets.OutOfReach as error:
+            trouble = str(error)
+        if trouble and not self.trouble:
+            say(f"{trouble}; what is reported is kept on this machine meanwhile")
+        self.trouble = trouble
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Keep that a trial's process died."""
+        self.on_trial_complete(iteration, trials, trial)
 
 
 def say(line: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
+from foredraft import buckets
 from foredraft.bank import claims
 from foredraft.documents import read_json, read_mapping
 from foredraft.errors import ConfigError
@@ -42,7 +43,7 @@ def start(study: Study, record: optuna.Study, *, storage: Path) -> str:
         ConfigError: there is no such study, it is at work, or it has come to nothing yet.
     """
     name = str(study.warm_start)
-    directory = storage / "studies" / name
+    directory = buckets.fetch(storage / "studies" / name)
     if name == study.name:
         raise ConfigError(f"warm_start is {name!r}: that is this study itself; name an earlier one")
     if not (directory / "study.yaml").is_file():

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from foredraft import bank, provenance
+from foredraft import bank, buckets, provenance
 from foredraft.bank import housekeeping
 from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.tasks import Share
@@ -73,7 +73,7 @@ class Workshop:
             arguments = (training, "draft", storage, study.machine, self.job.origin, epochs)
             share = self.job.allotment.training
             self._once(path.name, judging.train_model, *arguments, share=share)
-            epochs.unlink(missing_ok=True)
+            buckets.remove(epochs)
         return path
 
     def place_of(self, training: Training) -> Path:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from foredraft import buckets
+
 POLL_S = 0.5
 
 Row = dict[str, Any]
@@ -29,23 +31,33 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        buckets.keep(self.path)
 
 
 @contextlib.contextmanager
 def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
     """While the block runs, `log` is told of every row that joins the journal."""
-    with reading_on(Reader(path, log).read):
+    with reading_on(Reader(path, log).read, where=path):
         yield
 
 
 @contextlib.contextmanager
-def reading_on(read: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `read` is called again and again, and once more when it has ended."""
+def reading_on(read: Callable[[], None], *, where: Path) -> Iterator[None]:
+    """While the block runs, `read` is called again and again, and once more when it has ended.
+
+    Less often where what is read comes from a bucket, which is asked each time.
+    """
     ended = threading.Event()
+    every_s = buckets.FOLLOW_S if buckets.address_of(where) else POLL_S
+
+    def look() -> None:
+        # It is for the eye: what is not seen now is seen when the bucket is there again.
+        with contextlib.suppress(buckets.OutOfReach):
+            read()
 
     def follow() -> None:
-        while not ended.wait(POLL_S):
-            read()
+        while not ended.wait(every_s):
+            look()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -54,7 +66,7 @@ def reading_on(read: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        read()
+        look()
 
 
 class Reader:
@@ -71,7 +83,7 @@ class Reader:
 
     def read(self) -> None:
         """Tell of what has come since."""
-        if self.log is None or not self.path.is_file():
+        if self.log is None or not buckets.fetch(self.path).is_file():
             return
         with self.path.open("rb") as file:
             file.seek(self.place)

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from foredraft import buckets
 from foredraft.errors import ConfigError, Stopped
 from foredraft.settings.config import TAUGHT, Training
 from foredraft.train import losses, teacher
@@ -242,5 +243,5 @@ class Learner:
 def _teacher(training: Training, run: Run) -> Teacher:
     assert training.target is not None, "a training with such a stage has a target"
     path = Path(training.target)
-    target = checkpoint.load(path).to(run.device)
+    target = checkpoint.load(buckets.fetch(path)).to(run.device)
     return Teacher(target, teacher.digest_of(path), str(path))

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from foredraft import buckets
 from foredraft.settings.config import Machine, Training
 from foredraft.train.journal import Journal, following
 from foredraft.train.learner import Diverged, Learner
@@ -121,7 +122,7 @@ def train(
     model = families.build(training.model).to(run.device)
     curve: list[Row] = []
     if begun:
-        model.load_state_dict(checkpoint.load(begun.weights).state_dict())
+        model.load_state_dict(checkpoint.load(buckets.fetch(begun.weights)).state_dict())
         curve = list(begun.curve)
     state = run.resume()
     if begun and state and state["stage"] < begun.stages:
@@ -189,7 +190,7 @@ def on_workers(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=str(storage.resolve()),
+            storage_path=buckets.address_of(storage) or str(storage.resolve()),
             failure_config=FailureConfig(max_failures=2),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from foredraft import buckets
 from foredraft.errors import ConfigError
 from foredraft.files import atomic_file
 from foredraft.settings.config import Machine
@@ -64,6 +65,7 @@ class LocalRun:
 
     def resume(self) -> State | None:
         """The newest complete checkpoint, or None at a fresh start."""
+        buckets.fetch(self.directory)
         return _newest_complete(reversed(self._checkpoints()), device=self.device)
 
     def save(self, state: State, *, row: Row) -> None:
@@ -77,8 +79,9 @@ class LocalRun:
             self._write(path, state)
         except FileNotFoundError:
             self._write(path, state)
+        buckets.keep(path)
         for old in self._checkpoints()[:-KEPT]:
-            old.unlink(missing_ok=True)
+            buckets.remove(old)
 
     def _write(self, path: Path, state: State) -> None:
         with atomic_file(path) as file:

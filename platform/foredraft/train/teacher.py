@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from foredraft import data, files, provenance
-from foredraft.data.registry import cache_folder
 from foredraft.errors import ConfigError
 from speculation import ContextPolicy, checkpoint, families, rollout
 from speculation.forecaster import Architecture, Forecaster
@@ -133,12 +132,12 @@ def kept(facts: Any, write: Callable[[Path], None], *, windows: int, num_bytes: 
     Raises:
         ConfigError: they do not fit on the disk.
     """
-    folder = cache_folder() / "answers" / provenance.digest(facts)
+    folder = files.cache_folder() / "answers" / provenance.digest(facts)
     if files.is_complete(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Of several workers on this machine one asks; the others wait and find the answers.
-    with files.locked(cache_folder()):
+    with files.locked(files.cache_folder()):
         if not files.is_complete(folder):
             _announce(windows, num_bytes, folder=folder)
             with files.atomic_directory(folder) as part:

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import torch
 
-from foredraft import data
+from foredraft import data, files
 from foredraft.data import (
     DATASETS,
     DataError,
@@ -558,10 +558,10 @@ def test_a_misspelt_way_of_filling_is_refused(tmp_path):
 
 
 def test_the_cache_is_in_the_home_folder_unless_another_place_is_named(tmp_path, monkeypatch):
-    assert registry.cache_folder() == tmp_path / "cache" / "foredraft"
+    assert files.cache_folder() == tmp_path / "cache" / "foredraft"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert registry.cache_folder() == tmp_path / "home" / ".cache" / "foredraft"
+    assert files.cache_folder() == tmp_path / "home" / ".cache" / "foredraft"
 
 
 def test_the_catalogue_tells_how_often_a_transformer_was_read():

@@ -76,8 +76,10 @@ def held(
     finally:
         ended.set()
         beat.join()
+        # On a disk that takes no more it stays, as that of a process that is dead.
         if (_holder(path) or {}).get("token") == token:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _taken(path: Path, token: str) -> bool:

@@ -40,12 +40,19 @@ def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_on(read: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, `read` is called again and again, and once more when it has ended."""
+    """While the block runs, `read` is called again and again, and once more when it has ended.
+
+    What cannot be read, as of a disk that has gone, is told by who needs it.
+    """
     ended = threading.Event()
+
+    def look() -> None:
+        with contextlib.suppress(OSError):
+            read()
 
     def follow() -> None:
         while not ended.wait(POLL_S):
-            read()
+            look()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -54,7 +61,7 @@ def reading_on(read: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        read()
+        look()
 
 
 class Reader:

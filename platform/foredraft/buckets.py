@@ -43,6 +43,10 @@ CLIENT: Any = {"timeout": "1h", "connect_timeout": "10s", "read_timeout": "60s"}
 RETRIES: Any = {"max_retries": 50, "retry_timeout": timedelta(minutes=1)}
 
 
+OUT_OF_REACH = re.compile(r"storage s3://\S+ is out of reach \(.*\)")
+"""How an error says so, also once Ray has put it in words of its own."""
+
+
 class OutOfReach(ConfigError):
     """A bucket does not answer, does not exist, or refuses: which, and why, in one line."""
 

@@ -159,8 +159,8 @@ def held(
     finally:
         ended.set()
         beat.join()
-        # Out of reach it cannot be given back: its lease then ends by itself.
-        with contextlib.suppress(buckets.OutOfReach):
+        # Out of reach, or on a disk that takes no more, it stays, as that of a dead process does.
+        with contextlib.suppress(OSError, buckets.OutOfReach):
             _set_aside(note, content)
 
 

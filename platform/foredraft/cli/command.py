@@ -36,6 +36,7 @@ from foredraft.cli.pairs import Bench, Evaluate
 from foredraft.cli.studies import Forecast, Report, Reprice, Search
 from foredraft.cli.training import Import, Train
 from foredraft.errors import ConfigError, Stopped
+from foredraft.files import DiskFull
 from foredraft.interruption import treat_as_ctrl_c
 from foredraft.redaction import redacted
 from speculation import InvalidInput
@@ -84,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("FOREDRAFT_TRACEBACK"):
             raise
         _end(str(error), code=2)
+    except DiskFull as error:
+        _end(str(error), code=1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _end(f"no room is left on the disk of {error.filename or 'what is written'}", code=1)

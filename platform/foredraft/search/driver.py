@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.nested import Nested
-from foredraft.search.progress import Bar, Board, Drafts, Upkeep, epoch_in_words
+from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
 from foredraft.search.record import Record
 from foredraft.search.references import Target
 from foredraft.search.searcher import OptunaSearcher, held_trials, open_record
@@ -78,30 +79,36 @@ def run(
         ConfigError: the study exists already, something that it names does not, or the cluster
             or its storage is out of reach.
         DataError: its data cannot be read.
-        StudyStopped: the same error three times in a row, an interruption, a full disk, or most
-            trials failed.
+        StudyStopped: the same error three times in a row, an interruption, a disk that is full,
+            read-only or gone, or most trials failed.
     """
     # Every trial has a working directory of its own.
     storage, study = storage.resolve(), study.located(Path.cwd())
+    directory = storage / "studies" / study.name
     try:
-        return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
+        with _one_line_of_its_disk(study, directory, begun=False):
+            return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
     except KeyboardInterrupt:
-        if not (storage / "studies" / study.name / "study.yaml").is_file():
+        if not (directory / "study.yaml").is_file():
             raise
         raise _interrupted(study) from None
-    except buckets.OutOfReach as error:
-        if not (storage / "studies" / study.name / "study.yaml").is_file():
-            raise
-        raise StudyStopped(
-            f"study {study.name!r} stopped: {error}; what was reported is kept: --resume goes on "
-            "with it"
-        ) from error
+
+
+@contextlib.contextmanager
+def _one_line_of_its_disk(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
+    """Say in one line what is wrong with the study's disk, where that is what went wrong."""
+    try:
+        yield
     except Exception as error:
-        if not disk.is_full(error):
+        # What was said of one that had begun is not said again.
+        is_said = isinstance(error, StudyStopped) and not begun
+        fault = None if is_said else disk.fault(directory, error, begun=begun)
+        if fault is None:
             raise
+        how = "--resume goes on with it" if begun else "start the command again"
         raise StudyStopped(
-            f"study {study.name!r} stopped: {disk.in_words(storage)}; what was reported is kept: "
-            "make room, then --resume goes on with it"
+            f"study {study.name!r} stopped: {fault.what}; what was reported is kept: "
+            f"{fault.remedy}, then {how}"
         ) from error
 
 
@@ -132,30 +139,44 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         buckets.fetch(directory)
         goes_on = _check_directory(study, directory, replace=replace, resume=resume)
         _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
-        study = study.model_copy(update={"machine": given.machine})
-        origin = provenance.Origin.of()
-        target = _obtain_target(study, target_training, storage, given, origin, console)
-        _check_drafts(study, target, storage)
-        # Who works on a trial needs no database, and Tune keeps what it is given in the storage.
-        worked_on = study.model_copy(update={"database": None})
-        job = Job(worked_on, storage, target.path, target.config, given, once.start(), origin)
-        alone = _alone(job, target)
-        console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
-        optuna_study = open_record(study, directory)
-        begun = _record(study, optuna_study, alone)
-        # A report is to show the target beside the trials while they run.
-        results.write_references(begun, directory)
-        _search(begun, optuna_study, job, console, verbose=verbose)
-        ended = _record(study, optuna_study, alone)
-        place = confirm.Place(storage, target.path, given)
-        found = confirm.confirm(ended, place=place, console=console)
-        results.write(found, directory, target=target)
-        buckets.keep(directory)
-        buckets.keep(storage / "tensorboard" / study.name)
-        # What trials kept on other nodes, for the report.
-        buckets.fetch(directory)
-    _say_failures(found, console)
+        with _one_line_of_its_disk(study, directory, begun=True):
+            study = study.model_copy(update={"machine": given.machine})
+            _to_its_end(study, target_training, storage, given, console, verbose=verbose)
     return directory
+
+
+def _to_its_end(
+    study: Study,
+    training: Training | Path,
+    storage: Path,
+    given: Allotment,
+    console: Console,
+    *,
+    verbose: bool,
+) -> None:
+    """Nothing; afterwards the study, whose directory is there, has all its trials and its files."""
+    directory, origin = storage / "studies" / study.name, provenance.Origin.of()
+    target = _obtain_target(study, training, storage, given, origin, console)
+    _check_drafts(study, target, storage)
+    # Who works on a trial needs no database, and Tune keeps what it is given in the storage.
+    worked_on = study.model_copy(update={"database": None})
+    job = Job(worked_on, storage, target.path, target.config, given, once.start(), origin)
+    alone = _alone(job, target)
+    console.print(f"target {target.key}: mse {alone.mse:.4f} alone{_beside_naive(alone)}")
+    optuna_study = open_record(study, directory)
+    begun = _record(study, optuna_study, alone)
+    # A report is to show the target beside the trials while they run.
+    results.write_references(begun, directory)
+    _search(begun, optuna_study, job, console, verbose=verbose)
+    ended = _record(study, optuna_study, alone)
+    place = confirm.Place(storage, target.path, given)
+    found = confirm.confirm(ended, place=place, console=console)
+    results.write(found, directory, target=target)
+    buckets.keep(directory)
+    buckets.keep(storage / "tensorboard" / study.name)
+    # What trials kept on other nodes, for the report.
+    buckets.fetch(directory)
+    _say_failures(found, console)
 
 
 def _alone(job: Job, target: bank.Model) -> Target:
@@ -328,7 +349,9 @@ def _search(
     study, storage = begun.study, job.storage
     at_once = _at_once(job, console)
     nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
-    searcher = OptunaSearcher(study, optuna_study, nested=nested)
+    directory = storage / "studies" / study.name
+    of_its_disk = functools.partial(disk.fault, directory)
+    searcher = OptunaSearcher(study, optuna_study, nested=nested, is_excused=of_its_disk)
     # The searcher has closed what a dead driver left: there may be more now than had begun.
     ended = [t for t in _record(study, optuna_study, begun.target).trials if t.state != "running"]
     if study.warm_start and not record.own(ended):
@@ -336,8 +359,9 @@ def _search(
     left = study.trials - len(record.own(ended))
     if left > 0:
         bar = Bar(study.trials, ended=ended, budget=study.budget)
+        board = Board(storage / "tensorboard" / study.name, names=study.dimensions)
+        searcher.told += [lambda _: _keep_database(directory), bar.tell, board.tell]
         try:
-            directory = storage / "studies" / study.name
             with reading_on(Drafts(directory).read, where=directory):
                 tuner = _tuner(job, searcher, bar, left=left, at_once=at_once, verbose=verbose)
                 with ctrl_c_kept():
@@ -346,6 +370,8 @@ def _search(
             if nested:
                 nested.close()
             shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
+    if searcher.broken:
+        raise searcher.broken
     if searcher.stuck:
         raise StudyStopped(
             f"study {study.name!r} stopped: three trials in a row failed with {searcher.stuck}"
@@ -355,6 +381,12 @@ def _search(
         console.print(f"after {count} of {study.trials} trials: {nested.in_words}", soft_wrap=True)
     elif count < study.trials:
         raise _interrupted(study)
+
+
+def _keep_database(directory: Path) -> None:
+    """Nothing; afterwards a bucket has what was reported, where no server has it."""
+    if (database := directory / record.DATABASE_FILE).is_file():
+        buckets.keep(database)
 
 
 def _interrupted(study: Study) -> StudyStopped:
@@ -396,10 +428,6 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=2),
             # A trial has nothing to go on from; what it made is in the bank.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[
-                bar,
-                Board(storage / "tensorboard" / study.name),
-                Upkeep(storage / "studies" / study.name / record.DATABASE_FILE),
-            ],
+            callbacks=[bar],
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from foredraft import bank, buckets
+from foredraft import bank
 from foredraft.bank import housekeeping
 from foredraft.search import front
 from foredraft.search.curves import labels_of
-from foredraft.search.record import TRIAL, own
+from foredraft.search.record import own
 from foredraft.search.trial import Trial
 from foredraft.settings.budgets import Budget, name_in_words
 from foredraft.train.board import write_settings
@@ -71,11 +71,11 @@ class Bar(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {"total": self.total, "ended": self.ended, "budget": self.budget}
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Move the bar, and say what the trial gave and how much the study has covered."""
-        reported = reported_by(result)
+    def tell(self, reported: Trial) -> None:
+        """Move the bar, and say what the trial gave and how much the study has covered.
+
+        Not when Tune has its result: one that could not be kept is not to be told.
+        """
         self.ended.append(reported)
         volume = front.hypervolumes(self.ended, budget=self.budget)[-1]
         line = f"{in_words(reported)}; hypervolume {volume:.4f}"
@@ -92,46 +92,26 @@ class Bar(tune.Callback):
         self.progress.stop()
 
 
-class Board(tune.Callback):
-    """TensorBoard's run of each trial, with its settings as hyperparameters."""
+class Board:
+    """TensorBoard's run of each trial, with its settings as hyperparameters.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        directory: of the runs.
+        names: of the settings that are searched.
+    """
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def __init__(self, directory: Path, *, names: Collection[str]) -> None:
+        self.directory, self.names = directory, names
+
+    def tell(self, reported: Trial) -> None:
         """Write the trial's settings and numbers."""
-        number, row = trial.config["number"], reported_by(result).flat()
+        row, drawn = reported.flat(), reported.settings
         numbers = {name: row[name] for name in SCALARS if row.get(name) is not None}
-        settings = {k: v if v is not None else "none" for k, v in trial.config["settings"].items()}
-        with SummaryWriter(str(self.directory / f"trial-{number:04d}")) as writer:
+        settings = {n: "none" if v is None else v for n, v in drawn.items() if n in self.names}
+        with SummaryWriter(str(self.directory / f"trial-{reported.number:04d}")) as writer:
             write_settings(writer, settings, metrics=numbers)
             for name, value in numbers.items():
                 writer.add_scalar(name, value, 0)
-
-
-class Upkeep(tune.Callback):
-    """Keeps the study's database, where it is a file, in a storage that is a bucket."""
-
-    def __init__(self, database: Path) -> None:
-        self.database, self.trouble = database, ""
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Keep what has been reported by now; out of reach, it is tried again at the next."""
-        trouble = ""
-        try:
-            if self.database.is_file():
-                buckets.keep(self.database)
-        except buckets.OutOfReach as error:
-            trouble = str(error)
-        if trouble and not self.trouble:
-            say(f"{trouble}; what is reported is kept on this machine meanwhile")
-        self.trouble = trouble
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Keep that a trial's process died."""
-        self.on_trial_complete(iteration, trials, trial)
 
 
 def say(line: str) -> None:
@@ -186,11 +166,6 @@ def epoch_in_words(row: Mapping[str, Any], name: str) -> str:
     progress = f"{name}, {row['stage']} {row['epoch']}/{row['epochs']}"
     ending = f", at most {left:.0f} s left of it" if left else ""
     return f"{progress}: validation {row['validation_loss']:.4f}, {row['seconds']:.1f} s{ending}"
-
-
-def reported_by(result: dict[str, Any]) -> Trial:
-    """The trial that a coordinator's result holds."""
-    return Trial.model_validate_json(result[TRIAL])
 
 
 def in_words(trial: Trial) -> str:

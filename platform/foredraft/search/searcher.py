@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from foredraft.search.record import TRIAL, address_of, close, settings_of, store
 from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
-from foredraft.settings.study import OBJECTIVES, Study
+from foredraft.settings.study import OBJECTIVES, Study, StudyStopped
 
 SAME_ERROR_LIMIT = 3
 SHOWN = ("draft_key", "mse_ratio", "deviation", "deviation_ratio", "stopped", "error")
@@ -107,11 +107,31 @@ def _one_line(url: str) -> Iterator[None]:
 
 
 class OptunaSearcher(Searcher):
-    """Asks Optuna for settings and tells it what they came to."""
+    """Asks Optuna for settings and tells it what they came to.
 
-    def __init__(self, study: Study, record: optuna.Study, *, nested: Nested | None = None) -> None:
+    Args:
+        study: what is searched.
+        record: Optuna's.
+        nested: who chooses, where it is not Optuna.
+        is_excused: whether an error is none of the trial's, such as that of a full disk: then the
+            trial stays open, to be run again when the study goes on.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        record: optuna.Study,
+        *,
+        nested: Nested | None = None,
+        is_excused: Callable[[str], object] = lambda error: False,
+    ) -> None:
         super().__init__()
         self.study, self.record, self.nested = study, record, nested
+        self.is_excused = is_excused
+        self.told: list[Callable[[Trial], None]] = []
+        """called with each trial once it is kept"""
+        self.broken: Exception | None = None
+        """why nothing is kept any more"""
         self.asked: dict[str, optuna.Trial] = {}
         self.errors: list[str] = []
         self.decoded: dict[int, Trial] = {}
@@ -147,6 +167,8 @@ class OptunaSearcher(Searcher):
 
         None while nothing is worth a trial before a draft is ready: Tune asks again.
         """
+        if self.broken:
+            raise self.broken
         if self.stuck:
             return Searcher.FINISHED
         if not self.interrupted and self._is_waiting:
@@ -167,13 +189,24 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Keep what was reported, then close the trial."""
+        """Keep what was reported, then close the trial, then tell of it."""
         asked, self.quiet = self.asked.pop(trial_id), False
+        if self.broken:
+            return
         text = (result or {}).get(TRIAL) or self._died(asked).model_dump_json()
-        asked.set_user_attr(TRIAL, text)
         reported = Trial.read(json.loads(text), study=self.study.name)
-        self.errors.append(reported.error or "")
-        self._close(asked, reported)
+        if reported.error and self.is_excused(reported.error):
+            self.broken = StudyStopped(f"study {self.study.name!r} stopped: {reported.error}")
+            return
+        # Tune would tell of an error here by its traceback, and then of the trial once more.
+        try:
+            asked.set_user_attr(TRIAL, text)
+            self.errors.append(reported.error or "")
+            self._close(asked, reported)
+            for tell in self.told:
+                tell(reported)
+        except Exception as error:
+            self.broken = error
 
     def _died(self, asked: optuna.Trial) -> Trial:
         return Trial(
@@ -188,8 +221,10 @@ class OptunaSearcher(Searcher):
         for name in SHOWN:
             if row.get(name) is not None:
                 asked.set_user_attr(name, row[name])
+        known = asked.constraints  # of a trial that a dead driver was about to close
         for name, left in self.study.budget.room(outcome.ratios if outcome else {}).items():
-            asked.set_constraint(name, -left)
+            if name not in known:
+                asked.set_constraint(name, -left)
         if not outcome:
             self.record.tell(asked, state=TrialState.FAIL)
         elif outcome.stopped:

@@ -45,14 +45,14 @@ def following(path: Path, log: Callable[[Row], None] | None) -> Iterator[None]:
 def reading_on(read: Callable[[], None], *, where: Path) -> Iterator[None]:
     """While the block runs, `read` is called again and again, and once more when it has ended.
 
-    Less often where what is read comes from a bucket, which is asked each time.
+    Less often where what is read comes from a bucket, which is asked each time. What cannot be
+    read, as of a disk that has gone, is told by who needs it.
     """
     ended = threading.Event()
     every_s = buckets.FOLLOW_S if buckets.address_of(where) else POLL_S
 
     def look() -> None:
-        # It is for the eye: what is not seen now is seen when the bucket is there again.
-        with contextlib.suppress(buckets.OutOfReach):
+        with contextlib.suppress(OSError, buckets.OutOfReach):
             read()
 
     def follow() -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from ray._private import ray_constants, services
 
+from foredraft import files
 from foredraft.cli.studies import Search
 from foredraft.cluster import joining
 from foredraft.data import DataError
@@ -166,19 +167,36 @@ def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> 
 
 
 @pytest.mark.parametrize(
-    ("error", "full"),
+    ("error", "what"),
     [
-        (OSError(errno.ENOSPC, "whatever the language"), True),
-        (RuntimeError("sqlite3.OperationalError: database or disk is full"), True),
-        (OSError(errno.ENOENT, "no such file"), False),
-        (ValueError("anything else"), False),
+        (OSError(errno.ENOSPC, "whatever the language"), "the disk is full: "),
+        (RuntimeError("sqlite3.OperationalError: database or disk is full"), "the disk is full: "),
+        (
+            files.DiskFull("x: No space left on device (7 bytes are left in /cache): go"),
+            "full: 7 b",
+        ),
+        (OSError(errno.EDQUOT, "whatever the language"), "the quota is used up"),
+        (OSError(errno.EROFS, "whatever the language"), "is read-only"),
+        (RuntimeError("attempt to write a readonly database"), "Permission denied"),
+        (OSError(errno.ENOENT, "no such file"), None),
+        (ValueError("anything else"), None),
     ],
 )
-def test_a_full_disk_is_known_however_deep_it_was_noticed(error: Exception, full: bool) -> None:
+def test_a_disk_that_takes_no_more_is_known_however_deep_it_was_noticed(
+    tmp_path: Path, error: Exception, what: str | None
+) -> None:
+    directory = tmp_path / "studies" / "tiny"
+    directory.mkdir(parents=True)
+    (directory / "study.yaml").touch()
     outer = RuntimeError("the trial runner failed")
     outer.__cause__ = KeyError("between")
     outer.__cause__.__context__ = error
-    assert disk.is_full(outer) is full
+    fault = disk.fault(directory, outer)
+    assert what in fault.what if fault and what else fault is what is None
+    (directory / "study.yaml").unlink()
+    gone = disk.fault(directory, outer)
+    assert gone
+    assert gone.what == f"{tmp_path} is gone: {directory / 'study.yaml'} is not there any more"
 
 
 def test_a_full_disk_ends_a_study_in_one_line_that_names_it(
@@ -188,7 +206,7 @@ def test_a_full_disk_ends_a_study_in_one_line_that_names_it(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(driver, "_run", full)
-    with pytest.raises(StudyStopped, match=r"bytes are left there; .*--resume") as stopped:
+    with pytest.raises(StudyStopped, match=r"bytes are left there; .*make room, then") as stopped:
         driver.run(study(), storage=tmp_path)
     assert str(tmp_path) in str(stopped.value)
     assert "\n" not in str(stopped.value)

@@ -1,4 +1,7 @@
-"""Claims about what a study survives, on a real cluster of two nodes: one driver, many deaths."""
+"""Claims about what a study survives, on a real cluster of two nodes: one driver, many deaths.
+
+Its disk too, which is one of the test's own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +26,7 @@ import yaml
 from ray._private.state import available_resources_per_node
 from ray.cluster_utils import Cluster
 
+from foredraft.cli import main
 from foredraft.cluster import joining, nodes
 from foredraft.errors import ConfigError
 from foredraft.search import driver, front
@@ -30,6 +35,8 @@ from foredraft.settings.study import Study
 
 # Each costs some seconds; FOREDRAFT_KILLS=5 is what benchmarks/ reports.
 KILLS = int(os.environ.get("FOREDRAFT_KILLS", "2"))
+PROGRESS = r"(Ray at|training:|training target|target|trial \d+/\d+:|draft [\d.]+x,)"
+"""How a line of it begins."""
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
 
@@ -195,11 +202,17 @@ def trained_now(storage: Path) -> list[Path]:
     return [path for path in names if not path.name.startswith(("study-", "."))]
 
 
-def start_driver(storage: Path, what: Study, *words: str) -> subprocess.Popen[bytes]:
-    path = storage / f"{what.name}.yaml"
+def start_driver(
+    storage: Path, what: Study, *words: str, told: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """The study's command under way, whose lines go to the file `told` where there is one."""
+    path = (told.parent if told else storage) / f"{what.name}.yaml"
     path.write_text(yaml.safe_dump(what.model_dump(mode="json")))
     command = [sys.executable, "-m", "foredraft", "search", str(path), "--storage", str(storage)]
-    return subprocess.Popen([*command, *words])
+    if told is None:
+        return subprocess.Popen([*command, *words])
+    with told.open("wb") as lines:
+        return subprocess.Popen([*command, *words], stdout=lines, stderr=subprocess.STDOUT)
 
 
 def wait_for(condition: Any, driver: subprocess.Popen[bytes]) -> None:
@@ -237,10 +250,15 @@ def test_a_driver_killed_again_and_again_loses_no_reported_trial_and_repeats_non
 
 
 def ended(database: Path) -> dict[int, tuple[str, str]]:
-    """State and text of each trial that was reported, by number; read beside a living driver."""
+    """State and text of each trial that was closed, by number; read beside a living driver."""
+    return {n: (state, text) for n, (state, text) in kept(database).items() if state != "RUNNING"}
+
+
+def kept(database: Path) -> dict[int, tuple[str, str]]:
+    """State and text of each trial that was reported, those not closed yet too."""
     query = """
         SELECT number, state, value_json FROM trials JOIN trial_user_attributes USING (trial_id)
-        WHERE key = 'trial' AND state != 'RUNNING'
+        WHERE key = 'trial'
     """
     if not database.is_file():
         return {}
@@ -263,3 +281,111 @@ def test_three_trials_in_a_row_with_one_error_end_the_study(
     driver = start_driver(elsewhere, study(name="hopeless", trials=20))
     assert driver.wait(timeout=150) == 1
     assert "three trials in a row failed" in capfd.readouterr().err
+
+
+class Disk:
+    """A disk of the test's own at `path`, which can fail there in the ways of a real one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image, self.path, self.behind = folder / "image", folder / "disk", folder / "behind"
+        for place in (self.path, self.behind):
+            place.mkdir()
+        with self.image.open("wb") as image:
+            image.truncate(48 * 2**20)
+        _run("mkfs.ext4", "-q", "-m", "0", str(self.image))
+        self.mount()
+
+    def mount(self) -> None:
+        _run("mount", "-o", "loop", str(self.image), str(self.behind))
+        self.bring_back()
+
+    def unmount(self) -> None:
+        for place in (self.path, self.behind):
+            subprocess.run(["umount", "--lazy", str(place)], stderr=subprocess.DEVNULL)
+
+    def fill(self) -> None:
+        with contextlib.suppress(OSError), (self.path / "else").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def empty(self) -> None:
+        (self.path / "else").unlink()
+
+    def fail(self) -> None:
+        """What the kernel does when a disk has an error: nobody writes any more, who had opened
+        a file before neither; a mere `remount,ro` would be refused while a file is open."""
+        _run("mount", "-o", "remount,abort", str(self.behind))
+
+    def mend(self) -> None:
+        _run("umount", str(self.path))
+        # Ray's workers have files open a moment longer than their driver lives.
+        until = time.monotonic() + 60
+        while subprocess.run(["umount", str(self.behind)], stderr=subprocess.DEVNULL).returncode:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        subprocess.run(["fsck.ext4", "-fy", str(self.image)], capture_output=True)
+        self.mount()
+
+    def take_away(self) -> None:
+        _run("umount", "--lazy", str(self.path))
+
+    def bring_back(self) -> None:
+        _run("mount", "--bind", str(self.behind), str(self.path))
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def own_disk(tmp_path: Path) -> Iterator[Disk]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    try:
+        disk = Disk(tmp_path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no disk can be mounted here: {getattr(error, 'stderr', None) or error}")
+    yield disk
+    disk.unmount()
+
+
+@pytest.mark.timeout(580)
+def test_a_disk_that_is_full_read_only_or_gone_ends_a_study_in_one_line_and_it_goes_on(
+    cluster: Cluster, own_disk: Disk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = {name: tree()["dimensions"][name] for name in ("sigma", "lookahead")}
+    machine = {"concurrency": 1, "cpus": 1, "use_gpu": False}
+    what = study(name="disk", trials=8, dimensions=rules, machine=machine)
+    storage = own_disk.path / "runs"
+    database, seen = storage / "studies" / "disk" / "study.db", dict[int, Any]()
+    told = tmp_path / "told"
+    for fault, mend, why, remedy in (
+        (own_disk.fill, own_disk.empty, r"the disk is full: [\d,]+ bytes are left", "make room"),
+        (own_disk.fail, own_disk.mend, "is read-only", "make it writable"),
+        (own_disk.take_away, own_disk.bring_back, "is gone", "bring its disk back"),
+    ):
+        driver = start_driver(storage, what, *(("--resume",) if seen else ()), told=told)
+        wait_for(lambda: len(ended(database)) >= len(seen) + 2, driver)  # noqa: B023
+        seen = {number: text for number, (_, text) in ended(database).items()}
+        fault()
+        assert driver.wait(timeout=120) == 1
+        *progress, last = told.read_text().splitlines()
+        assert last.startswith(f"foredraft: study 'disk' stopped: {storage} ")
+        assert re.search(why, last)
+        assert last.endswith(f"what was reported is kept: {remedy}, then --resume goes on with it")
+        assert [line for line in progress if not re.match(PROGRESS, line)] == []
+        if fault == own_disk.fill:  # any other verb that writes
+            with pytest.raises(SystemExit) as stopped:
+                main(["report", "disk", "--storage", str(storage)])
+            assert stopped.value.code == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "report.html: No space left on device" in line
+        mend()
+        now = {number: text for number, (_, text) in kept(database).items()}
+        assert {number: now[number] for number in seen} == seen
+        # What was told is kept. Its last change of state may be lost, as with any loss of power.
+        assert len(now) >= int(re.findall(r"trial (\d+)/8: ", "\n".join(progress))[-1])
+        seen = now
+    assert start_driver(storage, what, "--resume", told=told).wait(timeout=150) == 0
+    assert list(trials_of(storage, "disk")["number"]) == list(range(8))
+    assert {number: ended(database)[number][1] for number in seen} == seen

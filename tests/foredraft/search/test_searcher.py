@@ -17,7 +17,7 @@ from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
 from foredraft.settings.budgets import Budget
 from foredraft.settings.config import validated
-from foredraft.settings.study import Study
+from foredraft.settings.study import Study, StudyStopped
 
 STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1}
 MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
@@ -81,6 +81,46 @@ def test_what_was_reported_is_there_once_and_what_was_not_goes_on_under_its_own_
     again = heir.suggest("anew")
     assert (again["number"], again["settings"]) == (2, asked[2]["settings"])
     assert heir.suggest("next")["number"] == 3
+
+
+def test_a_trial_that_the_disk_refused_is_no_failed_one_and_goes_on_under_its_own_number(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    what, told = study(), list[Trial]()
+    searcher = OptunaSearcher(
+        what, open_record(what, tmp_path), is_excused=lambda error: "No space left" in error
+    )
+    searcher.told.append(told.append)
+    asked = [searcher.suggest(str(number)) for number in range(3)]
+    report(searcher, "0", make_trial(0))
+    report(searcher, "1", make_trial(1, error="weights: No space left on device"))
+    report(searcher, "2", make_trial(2, error="whatever came after it"))
+    assert [trial.number for trial in told] == [0]
+    with pytest.raises(StudyStopped, match="No space left on device"):
+        searcher.suggest("more")
+    record = open_record(what, tmp_path)
+    heir = OptunaSearcher(what, record)
+    assert [trial.state for trial in ended(what, record)] == ["complete"]
+    again = [heir.suggest(f"again {number}") for number in (1, 2)]
+    assert [one["settings"] for one in again] == [one["settings"] for one in asked[1:]]
+    assert [one["number"] for one in again] == [1, 2]
+
+
+def test_what_cannot_be_kept_is_not_told_and_ends_the_study(
+    tmp_path: Path, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("database or disk is full")
+
+    what, told = study(), list[Trial]()
+    searcher = OptunaSearcher(what, open_record(what, tmp_path))
+    searcher.told.append(told.append)
+    searcher.suggest("0")
+    monkeypatch.setattr(searcher.asked["0"], "set_user_attr", full)
+    report(searcher, "0", make_trial(0))  # Tune would show what is raised here by its traceback
+    assert told == []
+    with pytest.raises(OSError, match="disk is full"):
+        searcher.suggest("1")
 
 
 def test_optuna_is_told_the_truth_of_what_was_stopped_and_what_failed(

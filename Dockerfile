@@ -13,7 +13,7 @@ COPY --chown=ray:users models models
 COPY --chown=ray:users platform platform
 # Editable, so that a job may bring newer code in its working directory. Compiled here, as pods may
 # have a read-only file system.
-RUN pip install --no-cache-dir --constraint constraints.txt --editable . \
+RUN pip install --no-cache-dir --constraint constraints.txt --editable '.[s3]' \
     && python -m compileall -q models platform
 
 USER ray

@@ -136,7 +136,8 @@ def of_nodes(
         _listed(wrong) if wrong else f"{sum(gpus.values())}, all seen by PyTorch",
         "install NVIDIA's driver and a CUDA build of torch there",
     )
-    yield _each("storage", told, lambda node: node.storage, fine=str(storage), remedy=_SHARE)
+    place = buckets.address_of(storage) or str(storage)
+    yield _each("storage", told, lambda node: node.storage, fine=place, remedy=_SHARE)
     yield _each(
         "storage room",
         told,

@@ -53,10 +53,9 @@ def fault(directory: Path, error: BaseException | str, *, begun: bool = True) ->
         begun: whether the directory was there, with a study in it, and could be written.
     """
     storage, texts = directory.parents[1], [str(one) for one in _chain(error)]
-    if said := next(
-        (found for text in texts if (found := buckets.OUT_OF_REACH.search(text))), None
-    ):
-        return Fault(said.group(), "see to that")
+    said = [found.group() for text in texts if (found := buckets.OUT_OF_REACH.search(text))]
+    if begun and said:
+        return Fault(said[0], "see to that")
     # Before the rest, as the folder below a mount may be full or read-only itself.
     if begun and (why := _missing(directory / "study.yaml")):
         return Fault(f"{storage} is gone: {why}", "bring its disk back")

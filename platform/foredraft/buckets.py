@@ -126,8 +126,8 @@ def fetch(path: Path) -> Path:
     """
     if place := _place(path):
         with _reaching(place):
-            held = sorted(_held(place), key=lambda one: one.name.endswith(f"/{files.COMPLETE}"))
-            for one in held:
+            held = [one for one in _held(place) if not _is_hidden(one.name)]
+            for one in sorted(held, key=lambda one: one.name.endswith(f"/{files.COMPLETE}")):
                 _fetch(place, one)
     return path
 
@@ -199,8 +199,19 @@ def _remove_there(place: _Place) -> None:
             gone = [name for name in held if name.endswith(files.COMPLETE) == marked]
             if gone:
                 obstore.delete(_store(place.address), gone)
+        if any(name.startswith(f"{folder}/") for folder in held for name in held):
+            _remove_folder_marks(place)
     for name in held:
         _version_file(place, place.root / name).unlink(missing_ok=True)
+
+
+def _remove_folder_marks(place: _Place) -> None:
+    """Ray Train marks folders by empty objects, `name/`, which go by its own file system alone."""
+    import pyarrow.fs
+
+    there, path = pyarrow.fs.FileSystem.from_uri(f"{place.address}/{place.name}")
+    with contextlib.suppress(FileNotFoundError):
+        there.delete_dir(path)
 
 
 def names(folder: Path) -> list[str]:
@@ -351,8 +362,7 @@ def _held(place: _Place) -> list[_Object]:
     if not below and place.name:
         with contextlib.suppress(FileNotFoundError):
             below = [obstore.head(store, place.name)]
-    told = [_Object(one["path"], str(one["e_tag"])) for one in below]
-    return [one for one in told if not _is_hidden(one.name)]
+    return [_Object(one["path"], str(one["e_tag"])) for one in below]
 
 
 def _is_hidden(name: str) -> bool:

@@ -220,6 +220,15 @@ def test_what_no_study_needs_is_removed_from_the_bucket(
     assert unused(there) == []
 
 
+def test_what_others_left_in_a_folder_goes_with_it(here: Path, bucket: Any) -> None:
+    # Ray Train's checkpoints come with such objects.
+    for name in ("k/", "k/.validate", "k/checkpoint/", "k/checkpoint/checkpoint.pt"):
+        bucket.put(f"runs/training/{name}", b"")
+    buckets.remove(here / "training" / "k")
+    assert set(bucket.objects()) <= {"runs/training/"}
+    assert buckets.names(here / "training") == []
+
+
 def test_one_of_many_on_all_machines_is_inside_a_claim(
     here: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any
 ) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import optuna
 import ray
+import sqlalchemy.exc
 from ray import tune
 from rich.console import Console
 
@@ -98,7 +99,7 @@ def run(
 
 @contextlib.contextmanager
 def _one_line(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
-    """Say in one line what is wrong with the disk or the cluster, where that is what went wrong."""
+    """Say in one line what is wrong with disk, cluster or database, where that went wrong."""
     try:
         yield
     except Exception as error:
@@ -109,7 +110,18 @@ def _one_line(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
             raise _stopped(study, fault.what, fault.remedy, begun=begun) from error
         if not is_said and (what := lifeline.cut()):
             raise _stopped(study, what, CLUSTER_REMEDY, begun=begun) from error
+        if begun and study.database and (why := _of_a_database(error)):
+            what = f"database {redaction.redacted(study.database)}: {why}"
+            raise _stopped(study, what, "bring it back") from error
         raise
+
+
+def _of_a_database(error: Exception) -> str | None:
+    """The first line of what a database's driver says of a connection, or None."""
+    for one in disk.chain(error):
+        if isinstance(one, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+            return redaction.redacted(str(one.orig).strip().split("\n", 1)[0])
+    return None
 
 
 def _stopped(study: Study, what: str, remedy: str, *, begun: bool = True) -> StudyStopped:

@@ -9,10 +9,17 @@ says how to go on.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+
+from foredraft.redaction import redacted
 
 
 def treat_as_ctrl_c() -> None:
@@ -37,6 +44,21 @@ def ctrl_c_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
+
+
+def end_at_once(line: str) -> NoReturn:
+    """Never comes back: the line is said, and the process ends with 1, whatever it waits for.
+
+    For what cannot be interrupted, such as Ray's own calls to a cluster that has gone.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:  # a bar has hidden it
+        console.show_cursor()
+    print(f"foredraft: {redacted(line)}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

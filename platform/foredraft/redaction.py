@@ -11,6 +11,8 @@ from collections.abc import Sequence
 # Over-careful rather than not enough: all that may be a password goes, up to the last @ of a word.
 # A path has lost one of an address's slashes; a drive is no scheme.
 _URL_PASSWORD = re.compile(r"(://[^\s:/]*|\b[a-zA-Z][\w.+-]+:/[^\s:/]*):\S+@")
+# A user that is long, of letters and digits: a key that needs no password, as of a git remote.
+_KEY_AS_USER = re.compile(r"://(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{20,}@")
 _SECRET_NAME = (
     r"[\w-]*(?:password|passwd|passphrase|secret|token|credential|authorization|signature"
     r"|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*"
@@ -32,7 +34,8 @@ _KNOWN_KEY = re.compile(
 
 def redacted(text: str) -> str:
     """`text` with passwords in addresses, and secrets, tokens and keys, replaced by ***."""
-    text = _BEARER.sub(r"\1 ***", _URL_PASSWORD.sub(r"\1:***@", text))
+    text = _KEY_AS_USER.sub("://***@", _URL_PASSWORD.sub(r"\1:***@", text))
+    text = _BEARER.sub(r"\1 ***", text)
     text = _SECRET_OPTION.sub(r"\1 ***", _NAMED_SECRET.sub(r"\1***", text))
     return _KNOWN_KEY.sub("***", text)
 

@@ -52,7 +52,7 @@ def fault(directory: Path, error: BaseException | str, *, begun: bool = True) ->
         error: what was met, or the text of it.
         begun: whether the directory was there, with a study in it, and could be written.
     """
-    storage, texts = directory.parents[1], [str(one) for one in _chain(error)]
+    storage, texts = directory.parents[1], [str(one) for one in chain(error)]
     said = [found.group() for text in texts if (found := buckets.OUT_OF_REACH.search(text))]
     if begun and said:
         return Fault(said[0], "see to that")
@@ -77,7 +77,7 @@ def fault(directory: Path, error: BaseException | str, *, begun: bool = True) ->
 
 def _told(error: BaseException | str) -> int | None:
     """The number of the error, or of one that it came from, where it is a disk's."""
-    for one in _chain(error):
+    for one in chain(error):
         if isinstance(one, OSError) and one.errno in TOLD:
             return one.errno
         for number, words in TOLD.items():
@@ -113,7 +113,8 @@ def _refusal(directory: Path) -> int | None:
     return None
 
 
-def _chain(error: BaseException | str | None) -> Iterator[BaseException | str]:
+def chain(error: BaseException | str | None) -> Iterator[BaseException | str]:
+    """The error, what it came from, and so on."""
     while error is not None:
         yield error
         error = None if isinstance(error, str) else error.__cause__ or error.__context__

@@ -22,19 +22,20 @@ from typing import Any
 
 import optuna
 import ray
+import sqlalchemy.exc
 from ray import tune
 from rich.console import Console
 
 from foredraft import bank, buckets, data, files, provenance, redaction
 from foredraft.bank import claims
-from foredraft.cluster import allotment
+from foredraft.cluster import allotment, lifeline
 from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.joining import cluster_in_words, connect
 from foredraft.cluster.nodes import check_shared
 from foredraft.cluster.tasks import submit
 from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
-from foredraft.interruption import ctrl_c_kept
+from foredraft.interruption import ctrl_c_kept, end_at_once
 from foredraft.judge import evaluate, yardstick
 from foredraft.search import confirm, disk, judging, once, record, results, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
@@ -53,6 +54,8 @@ __all__ = ["connect", "run", "target_of"]
 
 # What may differ when a study goes on: how much of it, and on what machine.
 MAY_CHANGE = {"trials", "machine", "confirm_pairs", "confirm_windows"}
+
+CLUSTER_REMEDY = "start the cluster again"
 
 # Where Ray unpacks the working directory of a submitted job, and removes it when it likes.
 PACKAGE_CACHE = "working_dir_files"
@@ -86,7 +89,7 @@ def run(
     storage, study = storage.resolve(), study.located(Path.cwd())
     directory = storage / "studies" / study.name
     try:
-        with _one_line_of_its_disk(study, directory, begun=False):
+        with _one_line(study, directory, begun=False):
             return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
     except KeyboardInterrupt:
         if not (directory / "study.yaml").is_file():
@@ -95,21 +98,37 @@ def run(
 
 
 @contextlib.contextmanager
-def _one_line_of_its_disk(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
-    """Say in one line what is wrong with the study's disk, where that is what went wrong."""
+def _one_line(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
+    """Say in one line what is wrong with disk, cluster or database, where that went wrong."""
     try:
         yield
     except Exception as error:
         # What was said of one that had begun is not said again.
         is_said = isinstance(error, StudyStopped) and not begun
         fault = None if is_said else disk.fault(directory, error, begun=begun)
-        if fault is None:
-            raise
-        how = "--resume goes on with it" if begun else "start the command again"
-        raise StudyStopped(
-            f"study {study.name!r} stopped: {fault.what}; what was reported is kept: "
-            f"{fault.remedy}, then {how}"
-        ) from error
+        if fault:
+            raise _stopped(study, fault.what, fault.remedy, begun=begun) from error
+        if not is_said and (what := lifeline.cut()):
+            raise _stopped(study, what, CLUSTER_REMEDY, begun=begun) from error
+        if begun and study.database and (why := _of_a_database(error)):
+            what = f"database {redaction.redacted(study.database)}: {why}"
+            raise _stopped(study, what, "bring it back") from error
+        raise
+
+
+def _of_a_database(error: Exception) -> str | None:
+    """The first line of what a database's driver says of a connection, or None."""
+    for one in disk.chain(error):
+        if isinstance(one, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+            return redaction.redacted(str(one.orig).strip().split("\n", 1)[0])
+    return None
+
+
+def _stopped(study: Study, what: str, remedy: str, *, begun: bool = True) -> StudyStopped:
+    how = "--resume goes on with it" if begun else "start the command again"
+    return StudyStopped(
+        f"study {study.name!r} stopped: {what}; what was reported is kept: {remedy}, then {how}"
+    )
 
 
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
@@ -139,7 +158,11 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         buckets.fetch(directory)
         goes_on = _check_directory(study, directory, replace=replace, resume=resume)
         _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
-        with _one_line_of_its_disk(study, directory, begun=True):
+
+        def lost(what: str) -> None:
+            end_at_once(str(_stopped(study, what, CLUSTER_REMEDY)))
+
+        with lifeline.held(lost=lost), _one_line(study, directory, begun=True):
             study = study.model_copy(update={"machine": given.machine})
             _to_its_end(study, target_training, storage, given, console, verbose=verbose)
     return directory
@@ -350,8 +373,11 @@ def _search(
     at_once = _at_once(job, console)
     nested = Nested(job, at_once=at_once) if study.sampler == "nested" else None
     directory = storage / "studies" / study.name
-    of_its_disk = functools.partial(disk.fault, directory)
-    searcher = OptunaSearcher(study, optuna_study, nested=nested, is_excused=of_its_disk)
+
+    def is_excused(error: str) -> bool:
+        return bool(disk.fault(directory, error) or lifeline.cut())
+
+    searcher = OptunaSearcher(study, optuna_study, nested=nested, is_excused=is_excused)
     # The searcher has closed what a dead driver left: there may be more now than had begun.
     ended = [t for t in _record(study, optuna_study, begun.target).trials if t.state != "running"]
     if study.warm_start and not record.own(ended):

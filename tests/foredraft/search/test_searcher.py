@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from foredraft.errors import ConfigError
+from foredraft.search import driver
 from foredraft.search.record import TRIAL, own, trial_of, trials_of
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
@@ -121,6 +122,31 @@ def test_what_cannot_be_kept_is_not_told_and_ends_the_study(
     assert told == []
     with pytest.raises(OSError, match="disk is full"):
         searcher.suggest("1")
+
+
+def test_a_database_that_goes_away_ends_a_study_in_one_line_and_loses_nothing(
+    tmp_path: Path, postgres: Any, make_trial: MakeTrial
+) -> None:
+    what = study(postgres.url, name="left")
+    directory = tmp_path / "studies" / "left"
+    driver._open_directory(what, directory, anew=True, dashboard=None)
+    searcher = OptunaSearcher(what, open_record(what, directory))
+    asked = [searcher.suggest(str(number)) for number in range(2)]
+    report(searcher, "0", make_trial(0))
+    postgres.stop()
+    try:
+        report(searcher, "1", make_trial(1))
+        with pytest.raises(StudyStopped) as stopped, driver._one_line(what, directory, begun=True):
+            searcher.suggest("2")
+    finally:
+        postgres.start()
+    (line,) = str(stopped.value).splitlines()
+    assert line.startswith("study 'left' stopped: database postgresql+psycopg://team:***@127.0.0.1")
+    assert line.endswith("bring it back, then --resume goes on with it")
+    record = open_record(what, directory)
+    again = OptunaSearcher(what, record).suggest("1")
+    assert [trial.number for trial in ended(what, record)] == [0]
+    assert (again["number"], again["settings"]) == (1, asked[1]["settings"])
 
 
 def test_optuna_is_told_the_truth_of_what_was_stopped_and_what_failed(

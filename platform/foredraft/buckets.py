@@ -229,7 +229,8 @@ def names(folder: Path) -> list[str]:
         with _reaching(place):
             told = obstore.list_with_delimiter(_store(place.address), place.name or None)
         paths = [*told["common_prefixes"], *(one["path"] for one in told["objects"])]
-        found = [path.rsplit("/", 1)[-1] for path in paths]
+        # Not the folder's own mark.
+        found = [path.rsplit("/", 1)[-1] for path in paths if path != place.name]
     return sorted(name for name in found if not name.startswith("."))
 
 

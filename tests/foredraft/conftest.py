@@ -53,7 +53,11 @@ class Postgres(NamedTuple):
 
     @property
     def url(self) -> str:
-        return f"postgresql+psycopg://team:{quote(SECRET, safe='')}@127.0.0.1:{self.port}/postgres"
+        return self.address(quote(SECRET, safe=""))
+
+    def address(self, password: str = SECRET) -> str:
+        """Its URL with a password as one may write it: SQLAlchemy reads a slash in it too."""
+        return f"postgresql+psycopg://team:{password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"

@@ -367,6 +367,7 @@ def test_no_password_of_the_command_reaches_provenance(word, monkeypatch):
         "Authorization: Bearer hunter2.abc-def",
         "curl -H 'authorization: Basic hunter2abc='",
         '{"password": "hunter2", "user": "team"}',
+        "https://0123456789abcdefhunter2abcdef@sentry.example/1",
         "clone https://ghp_hunter2hunter2hunter2hunter2@github.com/team/repo",
     ],
 )
@@ -391,6 +392,8 @@ def test_what_is_no_secret_of_an_address_is_still_told():
         "runs/secret: Is a directory",
         "/mnt/a:/b:c@d/e.csv does not exist",
         "C:/series:x@z.csv does not exist",
+        "postgresql://forecasting-team-2@host/optuna",
+        "ssh://deployment-of-forecasts@host/data",
         "stages.0.data: me@corp.com:/data/x.csv",
     ],
 )

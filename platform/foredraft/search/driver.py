@@ -24,6 +24,7 @@ import optuna
 import ray
 import sqlalchemy.exc
 from ray import tune
+from ray.tune.execution import class_cache
 from rich.console import Console
 
 from foredraft import bank, buckets, data, files, provenance, redaction
@@ -437,6 +438,11 @@ def _tuner(
     """Tune's own machinery, whose directory is of no use afterwards: Optuna's storage holds all."""
     study, storage = job.study, job.storage
     shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
+    # Tune would hand the driver's cloud keys to every trial by its runtime environment, which Ray
+    # writes to its logs and shows on its dashboard. No trial needs them: storage is a directory.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+    }
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(Coordinator, job=job), COORDINATOR),
         tune_config=tune.TuneConfig(

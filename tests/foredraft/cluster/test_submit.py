@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
+import yaml
 
 from foredraft.cli.command import main
 
@@ -48,7 +50,17 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
             ("--", "evaluate", "--data", "postgresql://me:hunter2@host/x"),
             "every user of the cluster would see",
         ),
-        (("--", "search", "a.yaml", "--token", "hunter2"), "every user of the cluster would see"),
+        *(
+            (("--", *words), "every user of the cluster would see")
+            for words in (
+                ("search", "a.yaml", "--token", "hunter2"),
+                ("search", "a.yaml", "--name", "Bearer hunter2.abc"),
+                ("search", "https://0123456789abcdefhunter2abcdef@host/a.yaml"),
+                ("train", "target", "--recipe", "demo", "--set", "api_token=hunter2"),
+                ("train", "target", "--recipe", "demo", "--set", "data=s3://K:hunter2@b/x.csv"),
+                ("evaluate", "--data", "postgresql://host/x?user=me&password=hunter2"),
+            )
+        ),
     ],
 )
 def test_what_would_fail_there_or_tell_a_secret_is_refused_here(
@@ -76,6 +88,29 @@ class Running(NamedTuple):
     clone: Path
     storage: Path
     environment: dict[str, str]
+    session: Path
+    """where Ray keeps what it runs, and its logs"""
+
+
+PLANTED = {
+    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7PLANTED",
+    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/planted",
+    "DATABASE_URL": "postgresql://host/optuna?user=team&password=query-planted",
+    "HF_TOKEN": "hf_plantedplantedplanted",
+    "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer bearer.planted.abc",
+    "PGPASSWORD": "pg-password-planted",
+    "SENTRY_DSN": "https://0123456789abcdefplanted0abcdef@sentry.example/1",
+}
+"""What a user's environment and the head's may hold; none of it is anything to foredraft."""
+REMOTE = "https://ghp_plantedplantedplantedplanted@github.com/team/clone.git"
+PGPASS = "host:5432:optuna:team:pgpass-planted"
+SECRETS = {
+    *(text.rpartition("=")[2].removeprefix("Bearer ") for text in PLANTED.values()),
+    *("0123456789abcdefplanted0abcdef", "ghp_plantedplantedplantedplanted", "pgpass-planted"),
+    *("s3cret-of-the-team", TOKEN),
+}
+"""The last two are used: the end of the password of the study's database, which has a slash in it
+and is written as it is and encoded, and the token of the cluster."""
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +130,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             free.bind(("127.0.0.1", 0))
         port, dashboard = one.getsockname()[1], two.getsockname()[1]
     # It runs with whatever foredraft is installed; the clone's has another version.
-    head = os.environ | {
-        "FOREDRAFT_STORAGE": str(folder / "storage"),
-        "HOME": str(folder),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback alone
-        "RAY_TMPDIR": f"/tmp/fd-{port}",  # Ray's sockets need a short path
-    }
+    (folder / ".pgpass").write_text(PGPASS)
+    for words in (("init", "-q"), ("remote", "add", "origin", REMOTE)):
+        subprocess.run(["git", *words], cwd=clone, check=True)
+    head = (
+        os.environ
+        | PLANTED
+        | {
+            "FOREDRAFT_STORAGE": str(folder / "storage"),
+            "HOME": str(folder),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback alone
+            "RAY_TMPDIR": f"/tmp/fd-{port}",  # Ray's sockets need a short path
+        }
+    )
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
@@ -120,7 +162,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     }
     try:
         _wait_for(dashboard)
-        yield Running(clone, folder / "storage", user)
+        yield Running(clone, folder / "storage", user, Path(head["RAY_TMPDIR"]))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -261,10 +303,25 @@ def test_a_tunnel_that_breaks_ends_the_following_and_not_the_job(cluster: Runnin
     assert not _listens(page)
 
 
-@pytest.mark.timeout(300)
-def test_a_study_that_is_stopped_says_how_it_goes_on_and_ends_in_a_report(cluster: Running) -> None:
-    search = ("search", "search_spaces/smoke.yaml", "--name", "stopped", "--sampler", "random")
+@pytest.fixture(scope="module")
+def databases(request: pytest.FixtureRequest) -> tuple[str | None, str | None]:
+    """A real PostgreSQL's address, its password as it is and encoded; None where there is none."""
+    try:
+        server = request.getfixturevalue("postgres")
+    except pytest.skip.Exception:
+        return None, None
+    return server.address(), server.url
+
+
+@pytest.mark.timeout(400)
+def test_a_study_that_is_stopped_says_how_it_goes_on_ends_in_a_report_and_tells_no_secret(
+    cluster: Running, databases: tuple[str | None, str | None]
+) -> None:
+    search = ("search", "mine.yaml", "--name", "stopped", "--sampler", "random")
     words = ("--", *search, "--trials")
+    smoke = yaml.safe_load((ROOT / "search_spaces" / "smoke.yaml").read_text())
+    mine = cluster.clone / "mine.yaml"
+    mine.write_text(yaml.safe_dump(smoke | {"database": databases[0]}))
     code, outcome, told = interrupted(cluster, *words, "100", when="trial 2/100", answer="s")
     assert code == 130, told
     assert "STOPPED" in outcome
@@ -273,6 +330,7 @@ def test_a_study_that_is_stopped_says_how_it_goes_on_and_ends_in_a_report(cluste
     assert told.count("trial 2/100") == 1, "what was told already is not told again"
     # A trial or two may have been reported without having been told.
     trials = str(max(int(number) for number in re.findall(r"trial (\d+)/100", told)) + 3)
+    mine.write_text(yaml.safe_dump(smoke | {"database": databases[1]}))
     done = submit(cluster, *words, trials, "--resume")
     assert done.returncode == 0, done.stderr
     study = cluster.storage / "studies" / "stopped"
@@ -284,6 +342,7 @@ def test_a_study_that_is_stopped_says_how_it_goes_on_and_ends_in_a_report(cluste
     assert len(models) >= 2
     for model in models:
         _check_origin(model, *search)
+    _check_secrets(cluster, told, outcome, done.stderr, done.stdout)
 
 
 def _check_origin(folder: Path, *words: str) -> None:
@@ -292,6 +351,49 @@ def _check_origin(folder: Path, *words: str) -> None:
     assert made["versions"]["foredraft"].startswith("9.")
     assert made["command"][1 : 1 + len(words)] == list(words)
     assert made["submitted"]["command"][: 1 + len(words)] == ["foredraft", *words]
+
+
+def _check_secrets(cluster: Running, *told: str) -> None:
+    """No secret is in what was printed, in what the cluster tells of its jobs, or in any file."""
+    jobs = subprocess.run(
+        [sys.executable, "-c", JOBS],
+        env=cluster.environment | {"RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert jobs.count("raysubmit_") > 2
+    assert '"command": ["foredraft", "search", "mine.yaml"' in jobs.replace("\\", "")
+    assert [secret for secret in SECRETS if secret in "\n".join((*told, jobs))] == []
+    files = [path for place in (cluster.storage, cluster.session) for path in place.rglob("*")]
+    found = [
+        (path, secret)
+        for path in files
+        if path.is_file()
+        for content in [_content(path)]
+        for secret in SECRETS
+        if secret.encode() in content
+    ]
+    # The user's own file goes as it is.
+    own = [one for one in found if one[0].name == "mine.yaml"]
+    assert [one for one in found if one not in own] == []
+    assert own or "database: null" in (cluster.clone / "mine.yaml").read_text()
+    assert not [path for path in files if path.name == ".git"]
+
+
+JOBS = """
+from ray.job_submission import JobSubmissionClient
+client = JobSubmissionClient()
+for job in client.list_jobs():
+    print(job, client.get_job_logs(job.submission_id) if job.submission_id else "")
+"""
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds, as it is read."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path).to_csv().encode()
+    return path.read_bytes()
 
 
 def _listens(address: str) -> bool:

@@ -5,22 +5,22 @@
     keep(storage / "drafts" / key)              # afterwards in the bucket, as it is here
 
 A working copy's name tells its bucket: a task that is given a path finds it on whichever node it
-runs. Of any other path nothing is done here, as all nodes see what is written to a shared folder.
+runs. Of any other path nothing is fetched or kept, as all nodes see what is in a shared folder.
 
-Which version of the bucket's a file is, is told by the bucket's ETag, which lies beside the copy;
-no clock is asked. Where the bucket has another version than the file came from, somebody kept one
-since, and it is the bucket's that counts.
+Which version of the bucket's a file is, is told by the bucket's ETag, which is noted beside the
+copy; no clock is asked. Where the bucket has another version than the file came from, somebody kept
+one since, and it is the bucket's that counts: `fetch` brings it, and `keep` does not replace it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -28,38 +28,54 @@ from typing import Any, NamedTuple
 
 from foredraft import files
 from foredraft.errors import ConfigError
+from foredraft.working_copies import (
+    VERSIONS,
+    Place,
+    Version,
+    located,
+    name_of,
+    place_of,
+    runs,
+    this_process,
+    version_file,
+    version_of,
+    working_copy,
+    write_version,
+)
 
-SCHEME = "s3://"
-COPIES = ("foredraft", "buckets")
-"""The folders, in the user's cache, that hold the working copies."""
-# What a folder's name can hold, and what joins the parts of an address to one.
-_PART, _JOINT = re.compile(r"[A-Za-z0-9._=-]+"), "+"
+__all__ = [
+    "OUT_OF_REACH",
+    "OutOfReach",
+    "address_of",
+    "client_of",
+    "fetch",
+    "fetch_lately",
+    "followed",
+    "keep",
+    "located",
+    "names",
+    "remove",
+    "working_copy",
+]
+
 FOLLOW_S = 10.0
 """Between two looks at a bucket of what is looked at live."""
-VERSIONS = ".versions"
-"""Of a working copy: the folder that tells which version of the bucket's each file is."""
 # Objects of gigabytes take longer than the half minute that the client allows by itself.
 CLIENT: Any = {"timeout": "1h", "connect_timeout": "10s", "read_timeout": "60s"}
+LATELY_S = 10.0
+"""Within which what was fetched whole is not asked for again (`fetch_lately`)."""
 RETRIES: Any = {"max_retries": 50, "retry_timeout": timedelta(minutes=1)}
 
 
 OUT_OF_REACH = re.compile(r"storage s3://\S+ is out of reach \(.*\)")
 """How an error says so, also once Ray has put it in words of its own."""
 
+_fetched_at: dict[Path, float] = {}
+"""When this process fetched what, by its own clock."""
+
 
 class OutOfReach(ConfigError):
     """A bucket does not answer, does not exist, or refuses: which, and why, in one line."""
-
-
-class _Place(NamedTuple):
-    """A path in a working copy."""
-
-    root: Path
-    """of the copy"""
-    address: str
-    """of the storage, s3://bucket/prefix"""
-    name: str
-    """of the path in it; empty for the storage itself"""
 
 
 class _Object(NamedTuple):
@@ -69,67 +85,39 @@ class _Object(NamedTuple):
     e_tag: str
 
 
-class _Version(NamedTuple):
-    """What a file was when it was fetched or kept last."""
-
-    e_tag: str
-    mtime_ns: int
-    size: int
-    writer: str
-    """the process that changes the file and keeps it; empty where it was fetched"""
-
-
-def is_address(text: str | Path) -> bool:
-    """Whether this names a bucket; also as a path, of which `//` became `/`."""
-    return str(text).startswith((SCHEME, SCHEME[:-1]))
-
-
-def located(path: Path) -> Path:
-    """Where on this machine an address of a storage, or of something in a study of one, lies.
-
-    Any other path is where it says.
-    """
-    if not is_address(path):
-        return path
-    storage, studies, rest = str(path).partition("/studies/")
-    return working_copy(storage) / studies.strip("/") / rest
-
-
-def working_copy(address: str) -> Path:
-    """The folder of this machine that stands for `s3://bucket/prefix`, and what lies below it.
-
-    Raises:
-        ConfigError: the address names no bucket.
-    """
-    parts = [part for part in address.removeprefix(SCHEME[:-1]).split("/") if part]
-    if not parts or not all(map(_PART.fullmatch, parts)):
-        raise ConfigError(
-            f"storage {address} names no bucket: give s3://BUCKET/PREFIX, of letters, digits and "
-            ". _ = - alone"
-        )
-    return files.cache_folder() / COPIES[1] / _JOINT.join(("s3", *parts))
-
-
 def address_of(path: Path) -> str | None:
     """Where in a bucket the path is kept; None of a path in no working copy."""
-    place = _place(path)
+    place = place_of(path)
     return place and f"{place.address}/{place.name}".rstrip("/")
 
 
 def fetch(path: Path) -> Path:
     """The path, at which there is now what the bucket has: of a file, or of all below a folder.
 
-    What was changed here since, and what a process of this machine is at work on, stays.
+    What was changed here since, and what a process of this machine is about to keep, stays; what
+    the bucket has no more goes.
 
     Raises:
         OutOfReach: the bucket is.
     """
-    if place := _place(path):
-        with _reaching(place):
+    if place := place_of(path):
+        with _reaching(place), _one_at_a_time(place):
             held = [one for one in _held(place) if not _is_hidden(one.name)]
             for one in sorted(held, key=lambda one: one.name.endswith(f"/{files.COMPLETE}")):
                 _fetch(place, one)
+            _drop_all_but(place, {one.name for one in held})
+        _fetched_at[path] = time.monotonic()
     return path
+
+
+def fetch_lately(path: Path) -> Path:
+    """The path, fetched now or by this process a moment ago: for what is asked again and again.
+
+    Raises:
+        OutOfReach: the bucket is.
+    """
+    asked = _fetched_at.get(path)
+    return path if asked and time.monotonic() - asked < LATELY_S else fetch(path)
 
 
 @contextlib.contextmanager
@@ -146,30 +134,39 @@ def followed(folder: Path) -> Iterator[None]:
 
     def follow() -> None:
         while not ended.wait(FOLLOW_S):
-            with contextlib.suppress(OutOfReach):
+            with contextlib.suppress(OutOfReach, OSError):
                 fetch(folder)
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
+    threading.Thread(target=follow, daemon=True).start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
 
 
-def keep(path: Path) -> None:
+def keep(path: Path, *, alone: bool = False) -> None:
     """Nothing; afterwards the bucket has the file, or all below the folder, as it is here.
 
     A folder's marker goes last, as it is written last: who fetches it half kept has no whole one.
+    Where another machine has kept one since, theirs stays in the bucket, and is here too now.
+
+    Args:
+        path: the file or the folder.
+        alone: whether nobody else may have kept one since, so that it is an error.
 
     Raises:
-        OutOfReach: the bucket is.
+        OutOfReach: the bucket is; or, `alone`, somebody else has kept one since.
     """
-    if place := _place(path):
+    if place := place_of(path):
         with _reaching(place):
             for file in _visible(path):
-                _keep(place, file)
+                if not _keep(place, file):
+                    if alone:
+                        raise OutOfReach(
+                            f"storage {place.address} is out of reach (another process has kept "
+                            f"{name_of(place, file)} since): end one of the two"
+                        )
+                    fetch(file)
 
 
 def remove(path: Path) -> None:
@@ -180,17 +177,18 @@ def remove(path: Path) -> None:
     Raises:
         OutOfReach: the bucket is.
     """
-    if place := _place(path):
+    if place := place_of(path):
         _remove_there(place)
+    _fetched_at.pop(path, None)
     if path.is_dir():
         (path / files.COMPLETE).unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process may be at it too
-            shutil.rmtree(path)
+        # Another process may be at it too; of what is open on NFS a file stays for a while.
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _remove_there(place: _Place) -> None:
+def _remove_there(place: Place) -> None:
     import obstore
 
     with _reaching(place):
@@ -199,13 +197,19 @@ def _remove_there(place: _Place) -> None:
             gone = [name for name in held if name.endswith(files.COMPLETE) == marked]
             if gone:
                 obstore.delete(_store(place.address), gone)
-        if any(name.startswith(f"{folder}/") for folder in held for name in held):
+        if set(held) & {parent for name in held for parent in _parents(name)}:
             _remove_folder_marks(place)
     for name in held:
-        _version_file(place, place.root / name).unlink(missing_ok=True)
+        version_file(place, place.root / name).unlink(missing_ok=True)
 
 
-def _remove_folder_marks(place: _Place) -> None:
+def _parents(name: str) -> list[str]:
+    """The folders that an object's name goes through."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _remove_folder_marks(place: Place) -> None:
     """Ray Train marks folders by empty objects, `name/`, which go by its own file system alone."""
     import pyarrow.fs
 
@@ -220,7 +224,7 @@ def names(folder: Path) -> list[str]:
     Raises:
         OutOfReach: the bucket is.
     """
-    place = _place(folder)
+    place = place_of(folder)
     if place is None:
         found = [path.name for path in folder.glob("*")]
     else:
@@ -234,115 +238,48 @@ def names(folder: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
-class Note:
-    """A small object that only one of all who try creates; a claim is one (`bank.claims`)."""
+def client_of(path: Path) -> tuple[Any, str, Any]:
+    """Of a path in a working copy: the bucket's client, the object's name, and who says its errors.
 
-    beat_s, poll_s = 15.0, 1.0
-    """seconds between two signs of life, and between two looks: each is a request or two"""
-
-    def __init__(self, path: Path) -> None:
-        place = _place(path)
-        assert place is not None, f"{path} lies in no working copy"
-        self._place = place
-
-    def create(self, content: str) -> bool:
-        """Whether there was none, so that this one is ours (a conditional write)."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
-        with _reaching(self._place):
-            try:
-                obstore.put(self._store, self._place.name, content.encode(), mode="create")
-            except AlreadyExistsError:
-                return False
-        return True
-
-    def read(self) -> str | None:
-        """What it says; None where there is none."""
-        import obstore
-
-        with _reaching(self._place):
-            try:
-                return bytes(obstore.get(self._store, self._place.name).bytes()).decode()
-            except FileNotFoundError:
-                return None
-
-    def age_s(self) -> float:
-        """Seconds since its last sign of life, by the bucket's own clock; 0 where there is none."""
-        import obstore
-
-        folder, _, name = self._place.name.rpartition("/")
-        probe = f"{folder}/.{name}-{os.getpid()}"
-        with _reaching(self._place):
-            obstore.put(self._store, probe, b"")
-            try:
-                now = obstore.head(self._store, probe)["last_modified"]
-                own = obstore.head(self._store, self._place.name)["last_modified"]
-            except FileNotFoundError:
-                return 0.0
-            finally:
-                obstore.delete(self._store, probe)
-        return float((now - own).total_seconds())
-
-    def touch(self, content: str) -> None:
-        """Nothing; gives a sign of life, where it still says `content` (a conditional write)."""
-        import obstore
-        from obstore.exceptions import BaseError
-
-        # One beat that is lost is made good by the next; a lease is many of them.
-        with contextlib.suppress(BaseError, OSError):
-            found = obstore.get(self._store, self._place.name)
-            version = {"e_tag": found.meta["e_tag"]}
-            if bytes(found.bytes()).decode() == content:
-                obstore.put(
-                    self._store,
-                    self._place.name,
-                    content.encode(),
-                    mode=version,  # type: ignore[arg-type]
-                )
-
-    def remove(self) -> None:
-        """Nothing; it is gone."""
-        import obstore
-
-        with _reaching(self._place), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, self._place.name)
-
-    @property
-    def _store(self) -> Any:
-        return _store(self._place.address)
-
-
-def _place(path: Path) -> _Place | None:
-    parts = path.absolute().parts
-    for at, part in enumerate(parts):
-        if part.startswith(f"s3{_JOINT}") and parts[at - 2 : at] == COPIES:
-            address = SCHEME + part.split(_JOINT, 1)[1].replace(_JOINT, "/")
-            return _Place(Path(*parts[: at + 1]), address, "/".join(parts[at + 1 :]))
-    return None
+    with reaching(): obstore.head(client, name)
+    """
+    place = place_of(path)
+    assert place is not None, f"{path} lies in no working copy"
+    return _store(place.address), place.name, functools.partial(_reaching, place)
 
 
 @functools.cache
 def _store(address: str) -> Any:
-    """The client of a bucket; credentials come from the environment or from the machine's role."""
+    """The client of a bucket; credentials come from the environment or from the machine's role.
+
+    Raises:
+        ConfigError: the client is not installed, or the environment leads it nowhere.
+    """
     try:
         from obstore.store import from_url
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"storage {address} needs obstore, which is not installed: pip install 'foredraft[s3]'"
         ) from error
-    # What the client reads of the environment by itself goes where options are given.
-    plain = {"allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"AWS_ENDPOINT_URL is {endpoint!r}: give http://HOST or https://HOST, or unset it"
+        )
+    plain = {"allow_http": bool(endpoint and endpoint.startswith("http://"))}
     return from_url(address, client_options=CLIENT | plain, retry_config=RETRIES)
 
 
 @contextlib.contextmanager
-def _reaching(place: _Place) -> Iterator[None]:
+def _reaching(place: Place) -> Iterator[None]:
     """Say in one line why the bucket does not do what it was asked."""
-    _store(place.address)
-    from obstore.exceptions import BaseError
-
     try:
+        from obstore.exceptions import BaseError
+    except ModuleNotFoundError:
+        _store(place.address)
+        raise
+    try:
+        _store(place.address)
         yield
     except (BaseError, FileNotFoundError, PermissionError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -354,7 +291,16 @@ def _reaching(place: _Place) -> Iterator[None]:
         ) from error
 
 
-def _held(place: _Place) -> list[_Object]:
+@contextlib.contextmanager
+def _one_at_a_time(place: Place) -> Iterator[None]:
+    """Of all on this machine who fetch the same, one does: what it fetches, others find."""
+    folder = place.root / VERSIONS / ".fetching" / place.name.replace("/", "+")
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder):
+        yield
+
+
+def _held(place: Place) -> list[_Object]:
     """What the bucket has of the path: below it as a folder, else the one object that it is."""
     import obstore
 
@@ -374,88 +320,74 @@ def _is_hidden(name: str) -> bool:
 def _visible(path: Path) -> list[Path]:
     """The files at or below a path that are others' business too, markers last."""
     found = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
-    place = _place(path)
+    place = place_of(path)
     assert place is not None
-    shown = [f for f in found if not _is_hidden(f.relative_to(place.root).as_posix())]
+    shown = [f for f in found if not _is_hidden(name_of(place, f))]
     return sorted(shown, key=lambda file: (file.name == files.COMPLETE, file))
 
 
-def _fetch(place: _Place, one: _Object) -> None:
+def _fetch(place: Place, one: _Object) -> None:
     import obstore
 
     file = place.root / one.name
-    version = _version(place, file)
-    if version and file.is_file() and one.e_tag == version.e_tag:
-        return
-    if version and version.writer and version.writer != _writer() and _is_at_work(version.writer):
-        return  # a change of this machine's that is on its way to the bucket
+    version = version_of(place, file)
+    if version and file.is_file():
+        if one.e_tag == version.e_tag:
+            return
+        if not version.is_of(file) and version.writer != this_process() and runs(version.writer):
+            return  # a change of this machine's, on its way to the bucket
     try:
         found = obstore.get(_store(place.address), one.name)
     except FileNotFoundError:
-        return  # gone since it was listed
+        return  # gone since it was listed, or the mark of a folder
     with files.atomic_file(file) as part:
         for chunk in found.stream(min_chunk_size=8 << 20):
             part.write(chunk)
-    _note_version(place, file, e_tag=str(found.meta["e_tag"]), writer="")
-
-
-def _keep(place: _Place, file: Path) -> None:
-    import obstore
-
-    version = _version(place, file)
-    try:
-        state = file.stat()
-    except FileNotFoundError:
-        return  # gone since it was listed
-    if version and (version.mtime_ns, version.size) == (state.st_mtime_ns, state.st_size):
-        return
-    name = file.relative_to(place.root).as_posix()
-    # Before it is on its way: from now on no other process fetches over it.
-    _write_version(place, file, _Version(version.e_tag if version else "", 0, -1, _writer()))
-    with contextlib.suppress(FileNotFoundError):
-        put = obstore.put(_store(place.address), name, file)
-        known = _Version(str(put["e_tag"]), state.st_mtime_ns, state.st_size, _writer())
-        _write_version(place, file, known)
-
-
-def _version_file(place: _Place, file: Path) -> Path:
-    return place.root / VERSIONS / file.relative_to(place.root)
-
-
-def _version(place: _Place, file: Path) -> _Version | None:
-    try:
-        return _Version(*json.loads(_version_file(place, file).read_text()))
-    except (OSError, ValueError):
-        return None
-
-
-def _note_version(place: _Place, file: Path, *, e_tag: str, writer: str) -> None:
+        # What a killed process left of a database is not to be played into another.
+        for suffix in ("-journal", "-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
     state = file.stat()
-    _write_version(place, file, _Version(e_tag, state.st_mtime_ns, state.st_size, writer))
+    version = Version(str(found.meta["e_tag"]), state.st_mtime_ns, state.st_size, writer="")
+    write_version(place, file, version)
 
 
-def _write_version(place: _Place, file: Path, version: _Version) -> None:
-    files.atomic_write(_version_file(place, file), json.dumps(version))
+def _drop_all_but(place: Place, held: set[str]) -> None:
+    """Remove what was fetched or kept, has not changed here since, and is in the bucket no more."""
+    folder = place.root / place.name
+    for file in _visible(folder) if folder.exists() else ():
+        version = version_of(place, file)
+        if name_of(place, file) in held or version is None or not version.e_tag:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if version.is_of(file):
+                file.unlink()
+                version_file(place, file).unlink(missing_ok=True)
 
 
-@functools.cache
-def _writer_of(pid: int) -> str:
-    return f"{pid}:{_began(pid)}"
+def _keep(place: Place, file: Path) -> bool:
+    """Whether the bucket has the file as it is here; not where somebody else kept one since."""
+    import obstore
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-
-def _writer() -> str:
-    """This process, which no later one of the same number is."""
-    return _writer_of(os.getpid())
-
-
-def _is_at_work(writer: str) -> bool:
-    pid, _, began = writer.partition(":")
-    return _began(int(pid)) == began != ""
-
-
-def _began(pid: int) -> str:
-    """When a process began, in the kernel's ticks; empty where there is none, or no telling."""
+    version, store, name = version_of(place, file), _store(place.address), name_of(place, file)
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
+        if version and version.is_of(file):
+            return True
+        state, content = file.stat(), file.read_bytes()
+    except FileNotFoundError:
+        return True  # gone since it was listed
+    e_tag = version.e_tag if version else ""
+    # Before it is on its way: from now on no other process fetches over it.
+    write_version(place, file, Version(e_tag, 0, -1, this_process()))
+    mode: Any = {"e_tag": e_tag} if e_tag else "create"
+    try:
+        made = str(obstore.put(store, name, content, mode=mode, use_multipart=False)["e_tag"])
+    except (AlreadyExistsError, PreconditionError):
+        # Its own, where the answer to the first try was lost; or another's equal one.
+        theirs = obstore.get(store, name)
+        if bytes(theirs.bytes()) != content:
+            version_file(place, file).unlink(missing_ok=True)
+            return False
+        made = str(theirs.meta["e_tag"])
+    write_version(place, file, Version(made, state.st_mtime_ns, state.st_size, this_process()))
+    return True

@@ -51,11 +51,11 @@ def end_at_once(line: str) -> NoReturn:
 
     For what cannot be interrupted, such as Ray's own calls to a cluster that has gone.
     """
-    console = Console(stderr=True)
-    if console.is_terminal:  # a bar has hidden it
-        console.show_cursor()
-    print(f"foredraft: {redacted(line)}", file=sys.stderr)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # of a reader who has left
+        console = Console(stderr=True)
+        if console.is_terminal:  # a bar has hidden it
+            console.show_cursor()
+        print(f"foredraft: {redacted(line)}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(1)

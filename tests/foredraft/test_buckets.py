@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from foredraft import bank, buckets, files
-from foredraft.bank import claims
+from foredraft.bank import claims, notes
 from foredraft.bank.housekeeping import remove, unused
 from foredraft.cli import main
 from foredraft.errors import ConfigError
@@ -56,7 +56,7 @@ def write(path: Path, text: str) -> Path:
 def test_a_path_tells_its_bucket_and_any_other_path_none(here: Path, bucket: Any) -> None:
     assert buckets.address_of(here / "drafts" / "1f") == f"{bucket.address}/drafts/1f"
     assert buckets.address_of(here) == bucket.address
-    assert buckets.address_of(Path("s3+team+runs/drafts").absolute()) is None
+    assert buckets.address_of(Path("runs/drafts").absolute()) is None
     assert buckets.located(Path(bucket.address)) == here
     assert buckets.located(Path(f"{bucket.address}/studies/a/best.json")) == (
         here / "studies" / "a" / "best.json"
@@ -117,14 +117,52 @@ def test_a_change_of_this_machine_stays_until_somebody_else_kept_one(
     assert buckets.fetch(here / "study.db").read_text() == "three, of there"
 
 
+def test_what_is_gone_from_the_bucket_goes_here_and_what_was_never_there_stays(
+    here: Path, elsewhere: Elsewhere
+) -> None:
+    for name in ("study.yaml", "trials.json"):
+        write(here / "studies" / "a" / name, "old")
+    buckets.keep(here / "studies")
+    write(here / "studies" / "a" / "of-here.txt", "")
+    there = elsewhere()
+    buckets.fetch(there / "studies")
+    buckets.remove(there / "studies" / "a")
+    buckets.keep(write(there / "studies" / "a" / "study.yaml", "new").parent)
+    buckets.fetch(here / "studies")
+    found = {path.name: path.read_text() for path in (here / "studies" / "a").iterdir()}
+    assert found == {"study.yaml": "new", "of-here.txt": ""}
+
+
+def test_of_two_who_keep_one_file_the_first_counts_and_the_other_is_told_where_it_matters(
+    here: Path, elsewhere: Elsewhere, bucket: Any
+) -> None:
+    buckets.keep(write(here / "study.db", "one"))
+    there = elsewhere()
+    buckets.keep(write(buckets.fetch(there / "study.db"), "of there"))
+    write(here / "study.db", "of here")
+    with pytest.raises(buckets.OutOfReach, match=r"another process has kept study.db since"):
+        buckets.keep(here / "study.db", alone=True)
+    assert bucket.objects()["runs/study.db"] == b"of there"
+    buckets.keep(here / "study.db")
+    assert (here / "study.db").read_text() == "of there"
+
+
+def test_a_database_is_not_fetched_beside_what_a_killed_process_left_of_another(
+    here: Path, bucket: Any
+) -> None:
+    buckets.keep(write(here / "study.db", "one"))
+    write(here / "study.db-journal", "half of a change")
+    bucket.put("runs/study.db", b"two")
+    assert buckets.fetch(here / "study.db").read_text() == "two"
+    assert not (here / "study.db-journal").exists()
+
+
 def test_what_has_not_changed_is_sent_once(here: Path, bucket: Any) -> None:
     file = write(here / "a.txt", "a")
     buckets.keep(file)
-    sent = buckets._version(buckets._place(file), file)  # type: ignore[arg-type]
     bucket.put("runs/a.txt", b"of somebody else")
     buckets.keep(here)
     assert bucket.objects()["runs/a.txt"] == b"of somebody else"
-    assert sent == buckets._version(buckets._place(file), file)  # type: ignore[arg-type]
 
 
 def test_a_file_that_another_process_is_at_work_on_is_not_fetched_over(
@@ -141,9 +179,9 @@ def test_a_file_that_another_process_is_at_work_on_is_not_fetched_over(
     )
     assert process.stdout
     assert process.stdout.readline() == "kept\n"
-    # Its change is on its way: the bucket has another version than the file's.
     bucket.put("runs/study.db", b"on its way")
-    assert buckets.fetch(file).read_text() == "one"
+    write(file, "two, which is kept next")
+    assert buckets.fetch(file).read_text() == "two, which is kept next"
     process.communicate("")
     assert buckets.fetch(file).read_text() == "on its way"
 
@@ -188,7 +226,7 @@ def test_an_interrupted_training_goes_on_on_another_machine(
 
 
 def test_a_copy_that_was_damaged_is_fetched_anew_and_a_damaged_object_trained_again(
-    here: Path, bucket: Any
+    here: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = validated(Training, TRAINING, source="tiny")
     rows: list[Any] = []
@@ -196,6 +234,7 @@ def test_a_copy_that_was_damaged_is_fetched_anew_and_a_damaged_object_trained_ag
     def obtain() -> Path:
         return bank.obtain(training, kind="draft", storage=here, machine=Machine(), log=rows.append)
 
+    monkeypatch.setattr(buckets, "LATELY_S", 0.0)
     weights = obtain() / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
@@ -209,7 +248,7 @@ def test_a_copy_that_was_damaged_is_fetched_anew_and_a_damaged_object_trained_ag
 
 
 def test_what_no_study_needs_is_removed_from_the_bucket(
-    here: Path, elsewhere: Elsewhere, bucket: Any
+    here: Path, elsewhere: Elsewhere, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = validated(Training, TRAINING, source="tiny")
     key = bank.obtain(training, kind="draft", storage=here, machine=Machine()).name
@@ -218,6 +257,9 @@ def test_what_no_study_needs_is_removed_from_the_bucket(
     remove(unused(there), storage=there)
     assert not [name for name in bucket.objects() if "/drafts/" in name]
     assert unused(there) == []
+    # The first machine has it still, and does not take it for one that all have.
+    monkeypatch.setattr(buckets, "LATELY_S", 0.0)
+    assert not bank.is_whole(here / "drafts" / key)
 
 
 def test_what_others_left_in_a_folder_goes_with_it(here: Path, bucket: Any) -> None:
@@ -232,7 +274,7 @@ def test_what_others_left_in_a_folder_goes_with_it(here: Path, bucket: Any) -> N
 def test_one_of_many_on_all_machines_is_inside_a_claim(
     here: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any
 ) -> None:
-    monkeypatch.setattr(buckets.Note, "poll_s", 0.02)
+    monkeypatch.setattr(notes.ObjectNote, "poll_s", 0.02)
     inside, most = 0, 0
 
     def work() -> None:
@@ -256,25 +298,48 @@ def test_a_claim_of_another_machine_holds_until_its_lease_is_over(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = here / "claims" / "draft"
-    note = buckets.Note(claim)
+    note = notes.note_at(claim)
     content = json.dumps({"pid": 1, "host": "another/0", "token": "theirs"})
     assert note.create(content)
     assert not note.create(content)
     with pytest.raises(ConfigError, match="process 1 on another"), claims.held(claim, wait=False):
         pass
-    monkeypatch.setattr(claims, "LEASE_S", 1.0)
-    time.sleep(2.1)  # S3 tells whole seconds
+    monkeypatch.setattr(claims, "LEASE_S", 5.0)
+    time.sleep(5.1)
     note.touch(content)
     with pytest.raises(ConfigError, match="process 1 on another"), claims.held(claim, wait=False):
         pass
-    time.sleep(2.1)
+    time.sleep(6.1)  # S3 tells whole seconds
     note.touch("not theirs any more")
     with claims.held(claim, wait=False):
         assert json.loads(note.read() or "")["pid"] == os.getpid()
     assert note.read() is None
 
 
-@pytest.mark.parametrize("verb", [["drafts", "list"], ["search", "smoke"], ["tensorboard"]])
+def test_a_claim_whose_answer_was_lost_is_ours(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = notes.ObjectNote.create
+
+    def lost(note: notes.ObjectNote, content: str) -> bool:
+        create(note, content)  # the client tries again, and meets its own
+        return create(note, content)
+
+    monkeypatch.setattr(notes.ObjectNote, "create", lost)
+    with claims.held(here / "claims" / "draft", wait=False):
+        pass
+    assert buckets.names(here / "claims") == []
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", ""])
+def test_an_endpoint_that_is_none_is_refused_in_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    buckets._store.cache_clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(ConfigError, match=r"AWS_ENDPOINT_URL is .*: give http://HOST"):
+        buckets.fetch(here / "drafts")
+
+
+@pytest.mark.parametrize("verb", [["drafts", "list"], ["search", "smoke"], ["report", "joint"]])
 def test_a_bucket_that_is_not_there_is_said_in_one_line_before_anything_begins(
     bucket: Any, capsys: pytest.CaptureFixture[str], verb: list[str]
 ) -> None:

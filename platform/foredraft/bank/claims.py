@@ -22,95 +22,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from foredraft import buckets
+from foredraft.bank.notes import Note, note_at
 from foredraft.errors import ConfigError
 
 LEASE_S = 60.0
 PATIENCE_S = 5.0
 """How long one waits before it is said for whom."""
-
-
-class Note(Protocol):
-    """A small text that only one of all who try creates."""
-
-    beat_s: float
-    """between two signs of life"""
-    poll_s: float
-    """between two looks of one who waits"""
-
-    def create(self, content: str) -> bool:
-        """Whether there was none, so that this one is ours."""
-
-    def read(self) -> str | None:
-        """What it says; None where there is none."""
-
-    def age_s(self) -> float:
-        """Seconds since its last sign of life, by the storage's own clock."""
-
-    def touch(self, content: str) -> None:
-        """Nothing; gives a sign of life, where it still says `content`."""
-
-    def remove(self) -> None:
-        """Nothing; it is gone."""
-
-
-class FileNote:
-    """A note on a shared file system."""
-
-    beat_s, poll_s = 2.0, 0.25
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def create(self, content: str) -> bool:
-        """Whether there was none, so that this one is ours."""
-        mine = self._beside()
-        mine.write_text(content)
-        try:
-            os.link(mine, self.path)  # unlike a rename it never replaces, and is never half written
-        except FileExistsError:
-            return False
-        finally:
-            mine.unlink(missing_ok=True)
-        return True
-
-    def read(self) -> str | None:
-        """What it says; None where there is none."""
-        try:
-            return self.path.read_text()
-        except OSError:
-            return None
-
-    def age_s(self) -> float:
-        """Seconds since its last sign of life, by the storage's own clock; 0 of none.
-
-        The clocks of two nodes may differ.
-        """
-        now = self._beside()
-        try:
-            now.touch()
-            return now.stat().st_mtime - self.path.stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
-        finally:
-            now.unlink(missing_ok=True)
-
-    def touch(self, content: str) -> None:
-        """Nothing; gives a sign of life, where it still says `content`."""
-        if self.read() == content:
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
-
-    def remove(self) -> None:
-        """Nothing; it is gone."""
-        self.path.unlink(missing_ok=True)
-
-    def _beside(self) -> Path:
-        return self.path.with_name(f".{self.path.name}-{uuid4().hex}")
 
 
 def _to_stderr(line: str) -> None:
@@ -131,16 +52,19 @@ def held(
     Raises:
         ConfigError: another process holds the claim, and `wait` is false.
     """
-    note: Note = buckets.Note(path) if buckets.address_of(path) else FileNote(path)
+    note = note_at(path)
     content = json.dumps({"pid": os.getpid(), "host": _host(), "token": uuid4().hex})
     began, told = time.monotonic(), False
     while not note.create(content):
         found = note.read()
+        if found == content:
+            break  # it was taken, and the answer got lost
         if found is None:
             continue  # it was given back a moment ago
         holder = _holder(found)
         if holder is None or _is_dead(note, holder):
-            _set_aside(note, found)
+            if note.replace(found, content):
+                break
             continue
         if not wait:
             raise ConfigError(
@@ -158,10 +82,10 @@ def held(
         yield
     finally:
         ended.set()
-        beat.join()
+        beat.join(timeout=note.beat_s)
         # Out of reach, or on a disk that takes no more, it stays, as that of a dead process does.
         with contextlib.suppress(OSError, buckets.OutOfReach):
-            _set_aside(note, content)
+            note.remove(content)
 
 
 def _holder(content: str) -> dict[str, Any] | None:
@@ -190,12 +114,6 @@ def _runs(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     return True
-
-
-def _set_aside(note: Note, content: str) -> None:
-    """Remove a claim, if it is still that one: ours that is over, or a dead one."""
-    if note.read() == content:
-        note.remove()
 
 
 def _beat(note: Note, content: str, ended: threading.Event) -> None:

@@ -53,10 +53,9 @@ def is_whole(path: Path) -> bool:
 def flaw_of(path: Path) -> str | None:
     """What is wrong with a model's directory, or None; reads all but the weights themselves.
 
-    One of a bucket that is not here yet is fetched.
+    One of a bucket is fetched first, or goes from here as it went from there.
     """
-    if not files.is_complete(path):
-        buckets.fetch(path)
+    (buckets.fetch_lately if files.is_complete(path) else buckets.fetch)(path)
     if not path.is_dir():
         return f"{path} is no directory of a model"
     for name in (weights.CONFIG, weights.WEIGHTS, METRICS):

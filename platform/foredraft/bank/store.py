@@ -75,7 +75,7 @@ def facts_of(training: Training, *, machine: Machine) -> dict[str, Any]:
     versions = {family.name: family.version, "data": data.VERSION, "train": train.VERSION}
     target = None
     if training.target and any(stage.name in TAUGHT for stage in training.stages):
-        path = buckets.fetch(Path(training.target))
+        path = buckets.fetch_lately(Path(training.target))
         target, versions["teacher"] = teacher.digest_of(path), teacher.VERSION
         if isinstance(training.model, HeadsConfig):
             # What they read is what its family makes of its weights.
@@ -171,7 +171,8 @@ def obtain(
             _set_aside(directory)
         if not is_whole(directory):  # nor fetched anew, where it is a bucket's
             _set_aside(directory)
-            buckets.remove(directory)
+            if buckets.address_of(directory):
+                buckets.remove(directory)
             _make(
                 directory,
                 training,
@@ -250,7 +251,7 @@ def _set_aside(directory: Path) -> None:
     (directory / files.COMPLETE).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         directory.rename(aside)
-    print(f"{flaw}; it is set aside as {aside.name} and trained again", file=sys.stderr)
+    print(f"{flaw}; it is set aside as {aside.name} and made anew", file=sys.stderr)
 
 
 def add(model: Network, *, kind: Kind, storage: Path, source: Path) -> Path:
@@ -260,7 +261,8 @@ def add(model: Network, *, kind: Kind, storage: Path, source: Path) -> Path:
     if is_whole(directory):
         return directory
     _set_aside(directory)
-    buckets.remove(directory)
+    if buckets.address_of(directory):
+        buckets.remove(directory)
     with files.atomic_directory(directory) as draft:
         weights.save(model, draft)
         metrics: dict[str, Any] = {

@@ -94,8 +94,7 @@ class Common:
                 "name its path"
             )
         if buckets.address_of(self.storage):
-            buckets.names(self.storage)  # out of reach it is so now, before anything begins
-            return
+            return  # who uses it asks the bucket: a job's storage may be out of reach from here
         if self.storage.exists() and not self.storage.is_dir():
             raise ConfigError(f"{given}, which is a file: give a directory")
         # The default need not be there: a newcomer has made nothing yet.

@@ -48,12 +48,15 @@ def held(*, lost: Callable[[str], None]) -> Iterator[None]:
     ended = threading.Event()
 
     def look() -> None:
-        since = time.monotonic()
+        since, missed = time.monotonic(), 0
         while not ended.wait(LOOK_S):
             what = cut()
             if what is None:
-                since = time.monotonic()
-            elif time.monotonic() - since > LOST_S:
+                since, missed = time.monotonic(), 0
+                continue
+            missed += 1
+            # More than one look, as this process may have stood still.
+            if missed > 2 and time.monotonic() - since > LOST_S and not ended.is_set():
                 lost(what)
                 return
 

@@ -170,6 +170,7 @@ def fetch(name: str) -> Path:
         raise DataError(
             f"{target} cannot be written ({error.strerror}); set FOREDRAFT_DATA to another folder"
         ) from error
+    buckets.keep(target)
     return target
 
 
@@ -235,7 +236,7 @@ def file_of(source: str) -> Path | None:
 
 def _find(file: str) -> Path | None:
     folder = data_folder()
-    places = [buckets.fetch(folder / file), *sorted(folder.glob(f"*/{file}"))]
+    places = [buckets.fetch_lately(folder / file), *sorted(folder.glob(f"*/{file}"))]
     return next((place for place in places if place.is_file()), None)
 
 

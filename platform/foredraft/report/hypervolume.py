@@ -14,6 +14,7 @@ import pandas as pd
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from foredraft import buckets
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
 from foredraft.report.look import ACCENT, GREY, dress
@@ -58,7 +59,11 @@ def hypervolume_info(
     those count that have ended.
     """
     searched = _what(study_dir)
-    others = sorted(path.parent for path in study_dir.resolve().parent.glob("*/trials.parquet"))
+    studies = study_dir.resolve().parent
+    for name in buckets.names(studies):  # all that is asked of them, and no more
+        for file in ("study.yaml", "trials.parquet"):
+            buckets.fetch_lately(studies / name / file)
+    others = sorted(path.parent for path in studies.glob("*/trials.parquet"))
     alike = [p for p in others if p.name != study_dir.resolve().name and _what(p) == searched]
     own = [standing.hypervolume for standing in standings]
     lines = [

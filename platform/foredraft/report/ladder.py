@@ -378,4 +378,5 @@ def write_page(directory: Path) -> Path:
             ladder["name"], about=about, reading=reading, parts=parts, kind="progression"
         ),
     )
+    buckets.keep(path)
     return path

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from foredraft import bank, files
+from foredraft import bank, buckets, files
 from foredraft.bank import housekeeping
 from foredraft.search.record import Record
 from foredraft.search.references import one_per_draft_and_policy
@@ -56,7 +56,8 @@ def now(record: Record, directory: Path) -> pd.DataFrame:
         if bank.is_whole(path):
             rows = bank.open_model(path).metrics["curve"]
         else:
-            rows, label = told(bank.epochs_file(storage, key)), f"{label}, under way"
+            epochs = buckets.fetch_lately(bank.epochs_file(storage, key))
+            rows, label = told(epochs), f"{label}, under way"
         curves.append(_curve(rows, label=label if settings else f"draft {key}", kind="draft"))
     curves = [curve for curve in curves if len(curve)]
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()

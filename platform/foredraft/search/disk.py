@@ -32,6 +32,11 @@ TOLD = {
 READ_ONLY_DATABASE = "attempt to write a readonly database"
 # As `files.DiskFull` tells it: it may be another disk than the storage's, such as the cache's.
 _ELSEWHERE = re.compile(r"\(([\d,]+ bytes) are left in ([^()]+)\)")
+REFUSALS = {
+    *TOLD,
+    *(errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENOENT, errno.ENOTDIR),
+}
+"""With which a disk refuses a file; too many open files, or no memory, are no fault of a disk."""
 PROBE_B = 4096
 """Bytes written to learn whether a disk takes any."""
 
@@ -59,7 +64,10 @@ def fault(directory: Path, error: BaseException | str, *, begun: bool = True) ->
     # Before the rest, as the folder below a mount may be full or read-only itself.
     if begun and (why := _missing(directory / "study.yaml")):
         return Fault(f"{storage} is gone: {why}", "bring its disk back")
-    number = _told(error) or (_refusal(directory) if begun else None)
+    told, refused = _told(error), _refusal(directory) if begun else None
+    if told == errno.EROFS and begun and refused is None:
+        return None  # some other disk's: this one takes what is written
+    number = told or (refused if refused in REFUSALS else None)
     if number is None and any(READ_ONLY_DATABASE in text for text in texts):
         number = errno.EACCES
     if number is None:

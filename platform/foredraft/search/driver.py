@@ -191,6 +191,7 @@ def _to_its_end(
     begun = _record(study, optuna_study, alone)
     # A report is to show the target beside the trials while they run.
     results.write_references(begun, directory)
+    buckets.keep(directory)
     _search(begun, optuna_study, job, console, verbose=verbose)
     ended = _record(study, optuna_study, alone)
     place = confirm.Place(storage, target.path, given)
@@ -413,7 +414,7 @@ def _search(
 def _keep_database(directory: Path) -> None:
     """Nothing; afterwards a bucket has what was reported, where no server has it."""
     if (database := directory / record.DATABASE_FILE).is_file():
-        buckets.keep(database)
+        buckets.keep(database, alone=True)
 
 
 def _interrupted(study: Study) -> StudyStopped:

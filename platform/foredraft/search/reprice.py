@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from foredraft import bank, files
+from foredraft import bank, buckets, files
 from foredraft.documents import read_json
 from foredraft.errors import ConfigError
 from foredraft.judge import calibrations, evaluate
@@ -293,4 +293,5 @@ def write(found: dict[str, Any], directory: Path) -> Path:
     words = "".join(c if c.isalnum() else " " for c in found["device"].lower()).split()
     path = directory / f"repriced-{'-'.join(words)}.json"
     files.atomic_write(path, json.dumps(found, indent=2) + "\n")
+    buckets.keep(path)
     return path

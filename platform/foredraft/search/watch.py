@@ -21,7 +21,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from foredraft import bank
+from foredraft import bank, buckets
 from foredraft.bank import housekeeping
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
@@ -141,7 +141,7 @@ class Watch:
         """What tells how far the trainings are that the study has asked for."""
         storage = self.directory.parents[1]
         keys = sorted(path.name for path in (self.directory / housekeeping.ASKED).glob("*"))
-        return [_place(bank.epochs_file(storage, key)) for key in keys]
+        return [_place(buckets.fetch_lately(bank.epochs_file(storage, key))) for key in keys]
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         """What was read of a file, read anew where the file has changed."""

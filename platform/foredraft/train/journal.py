@@ -24,7 +24,7 @@ class Journal:
     """A log that adds each row to a file, one line each."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = buckets.fetch(path)  # another machine may have begun it
 
     def __call__(self, row: Row) -> None:
         """Add the row."""
@@ -65,7 +65,7 @@ def reading_on(read: Callable[[], None], *, where: Path) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(timeout=every_s)
         look()
 
 
@@ -85,13 +85,18 @@ class Reader:
         """Tell of what has come since."""
         if self.log is None or not buckets.fetch(self.path).is_file():
             return
+        if self.path.stat().st_size < self.place:
+            self.place = 0  # another one, of a training that was begun anew
         with self.path.open("rb") as file:
             file.seek(self.place)
             lines = file.read()
         whole = lines[: lines.rfind(b"\n") + 1]
         self.place += len(whole)
         for line in whole.splitlines():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the end of a line of another file, which this one took the place of
             if row["number"] > self.told:
                 self.told = row["number"]
                 self.log(row)

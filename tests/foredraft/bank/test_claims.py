@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from foredraft.bank import claims
+from foredraft.bank import claims, notes
 from foredraft.errors import ConfigError
 
 HOLD = """
@@ -109,7 +109,7 @@ def test_the_claim_of_a_number_that_another_process_has_by_now_ends_with_its_lea
 def test_one_that_lost_its_lease_does_not_keep_its_successors_claim_alive(
     claim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims.FileNote, "beat_s", 0.02)
+    monkeypatch.setattr(notes.FileNote, "beat_s", 0.02)
     with claims.held(claim):
         past = time.time() - 2 * claims.LEASE_S
         other = claim.with_name("other")
@@ -124,7 +124,7 @@ def test_one_that_lost_its_lease_does_not_keep_its_successors_claim_alive(
 def test_a_claim_that_is_worked_under_is_kept_alive(
     claim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims.FileNote, "beat_s", 0.02)
+    monkeypatch.setattr(notes.FileNote, "beat_s", 0.02)
     with claims.held(claim):
         (path,) = claim.parent.glob("draft*")
         os.utime(path, (1, 1))

@@ -114,7 +114,7 @@ def test_a_storage_that_a_node_does_not_see_is_found_before_the_first_trial(
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     nodes.check_shared(storage)
-    assert not list(storage.glob(".seen*"))
+    assert not list(storage.glob("*seen*"))
     # As on a disk of its own: what the driver writes is never seen by a node.
     monkeypatch.setattr(Path, "touch", lambda self: None)
     with pytest.raises(ConfigError, match=r"is not shared: node .* does not see") as refusal:

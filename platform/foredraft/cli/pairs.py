@@ -87,7 +87,7 @@ class Evaluate(ReadsData, Common):
             )
             measured = timing.time_pairs(
                 target, draft, rule, windows, evaluation=evaluation, pairs=self.pairs
-            )
+            ).timing
         told = {
             name: {
                 **windows.errors_of(forecast_WHC)._asdict(),

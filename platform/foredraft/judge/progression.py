@@ -211,7 +211,7 @@ def _rung_rows(
     own = far.windows.errors_of(far.alone_WHC).mse
     timed = timing.time_pairs(
         target, draft, strict, far.windows, evaluation=far.evaluation, pairs=ladder.pairs
-    )
+    ).timing
     yield {
         **about,
         "way": "speculation",

@@ -1,7 +1,7 @@
 """Seconds, measured honestly: here and nowhere else.
 
     costs = calibrate(target, draft, windows, lookahead=7, evaluation=evaluation)
-    timing = time_pairs(target, draft, rule, windows, evaluation=evaluation, pairs=20)
+    timing = time_pairs(target, draft, rule, windows, evaluation=evaluation, pairs=20).timing
 
 The calibration times single passes, from which `speculation.cost` predicts. A timing runs target
 alone and speculation in turn on the same windows, so that a machine that drifts spoils both alike;
@@ -69,6 +69,31 @@ class Timing(NamedTuple):
     pairs: int
     speedup_spread: float = 0.0
     """as in `Ratio`"""
+
+
+class Pairs(NamedTuple):
+    """Seconds of the target alone and of speculation, in turn on the same windows."""
+
+    target_s: tuple[float, ...]
+    speculation_s: tuple[float, ...]
+
+    @property
+    def timing(self) -> Timing:
+        """The speedup that they tell."""
+        speedup = ratio(self.target_s, self.speculation_s)
+        return Timing(
+            speedup=speedup.median,
+            speedup_low=speedup.low,
+            speedup_high=speedup.high,
+            target_s=statistics.median(self.target_s),
+            speculation_s=statistics.median(self.speculation_s),
+            pairs=len(self.target_s),
+            speedup_spread=speedup.spread,
+        )
+
+    def and_also(self, others: Pairs) -> Pairs:
+        """These and the others, as if they had been measured in one go."""
+        return Pairs(self.target_s + others.target_s, self.speculation_s + others.speculation_s)
 
 
 def calibrate(
@@ -269,8 +294,8 @@ def time_pairs(
     evaluation: Evaluation,
     pairs: int,
     plan: Plan | None = None,
-) -> Timing:
-    """The measured speedup: target and speculation in turn, on the same windows, after warm-up."""
+) -> Pairs:
+    """Target and speculation in turn, on the same windows, after warm-up."""
     batches = _batches(windows, evaluation.batch, target.device)
     generator = torch.Generator(device=target.device).manual_seed(0)
 
@@ -290,16 +315,7 @@ def time_pairs(
         )
 
     seconds = interleaved((alone, together), pairs=pairs, device=target.device, pair_s=PAIR_S)
-    speedup = ratio(*seconds)
-    return Timing(
-        speedup=speedup.median,
-        speedup_low=speedup.low,
-        speedup_high=speedup.high,
-        target_s=statistics.median(seconds[0]),
-        speculation_s=statistics.median(seconds[1]),
-        pairs=len(seconds[0]),
-        speedup_spread=speedup.spread,
-    )
+    return Pairs(*map(tuple, seconds))
 
 
 def interleaved(

@@ -119,10 +119,10 @@ def _timings(point: Point, record: Record, place: Place) -> dict[str, Measured]:
     }
 
 
-def _time(study: Study, evaluation: Evaluation, pair: Pair, share: Share) -> timing.Timing:
+def _time(study: Study, evaluation: Evaluation, pair: Pair, share: Share) -> timing.Pairs:
     work = submit(judging.time_pairs, study, evaluation, *pair, share=share)
-    measured: timing.Timing = ray.get(work)
-    return measured
+    timed: timing.Pairs = ray.get(work)
+    return timed
 
 
 def _on_test(

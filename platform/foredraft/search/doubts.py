@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from foredraft.judge.calibrations import APART, apart
-from foredraft.judge.timing import Timing
+from foredraft.judge.timing import Pairs, Timing
 from foredraft.search.trial import Measured, Outcome
 from foredraft.settings.config import Evaluation
 from speculation import cost
@@ -65,18 +65,25 @@ class Expected(NamedTuple):
         )
 
 
-def trusted(measure: Callable[[], Timing], *, expected: Expected | None) -> Measured:
+def trusted(measure: Callable[[], Pairs], *, expected: Expected | None) -> Measured:
     """The first of up to `TRIES` measurements that can be true, else the steadiest, with its doubt.
+
+    One that cannot be true by itself may be together with those before it: on a machine that is
+    never quiet a few pairs lie far apart, and what they agree on is told by more of them.
 
     Args:
         measure: takes one.
         expected: None where another kind of device was calibrated: then its pairs alone are judged.
     """
     tried: list[Timing] = []
-    while len(tried) < TRIES:
-        tried.append(measure())
-        if why_doubt(tried[-1], expected=expected) is None:
-            return Measured.of(tried[-1])
+    together = Pairs((), ())
+    for _ in range(TRIES):
+        latest = measure()
+        together = together.and_also(latest)
+        for pairs in (latest, together):
+            tried.append(pairs.timing)
+            if why_doubt(tried[-1], expected=expected) is None:
+                return Measured.of(tried[-1])
     steadiest = min(tried, key=lambda timing: timing.speedup_spread)
     doubt = f"in the steadiest of {TRIES} tries {why_doubt(steadiest, expected=expected)}"
     return Measured.of(steadiest).model_copy(update={"doubt": doubt})

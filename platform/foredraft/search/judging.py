@@ -240,8 +240,8 @@ def time_pairs(
     rule: Rule,
     plan: Plan | None,
     target: Path,
-) -> timing.Timing:
-    """The measured speedup; to be run on an otherwise idle machine."""
+) -> timing.Pairs:
+    """Target alone and the pair in turn; to be run on an otherwise idle machine."""
     alone = _open(target, evaluation, study.machine)
     return timing.time_pairs(
         alone,

@@ -37,6 +37,10 @@ def connect() -> str | None:
         os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
         # Its snapshots hold every trial each time, and nothing is ever restored from them.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+        # A process that waits for the next task has imported PyTorch, which takes seconds: on few
+        # cores Ray would end it and start another.
+        os.environ.setdefault("RAY_num_workers_soft_limit", "8")
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
         # Tune's own loggers cost 0.6 s a trial, and know nothing of stages or budgets.
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     address = None if joined else _address()

@@ -134,6 +134,12 @@ class Bucket(NamedTuple):
 
         self._client(boto3).put_object(Bucket=self.name, Key=key, Body=content)
 
+    def delete(self, key: str) -> None:
+        """Have no such object any more."""
+        import boto3
+
+        self._client(boto3).delete_object(Bucket=self.name, Key=key)
+
     def create(self) -> None:
         import boto3
 

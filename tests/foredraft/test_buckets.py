@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -204,6 +205,18 @@ def test_a_model_is_trained_once_and_used_on_every_machine(
     # Nothing is left of the training itself, nor of the claim.
     kept = {name.split("/")[1] for name in bucket.objects()}
     assert kept == {"drafts", "tensorboard"}
+
+
+def test_a_model_that_a_killed_process_left_here_alone_is_kept_at_the_next_use(
+    here: Path, elsewhere: Elsewhere, bucket: Any
+) -> None:
+    training = validated(Training, TRAINING, source="tiny")
+    first = bank.obtain(training, kind="draft", storage=here, machine=Machine())
+    for name in bucket.objects():
+        bucket.delete(name)
+    shutil.rmtree(here / ".versions")
+    bank.obtain(training, kind="draft", storage=here, machine=Machine())
+    assert bank.is_whole(elsewhere() / "drafts" / first.name)
 
 
 def test_an_interrupted_training_goes_on_on_another_machine(

@@ -165,10 +165,13 @@ def obtain(
     """
     directory = directory_of(training, kind=kind, storage=storage, machine=machine)
     if is_whole(directory):
+        buckets.keep(directory)  # a process that was killed may have left it here alone
         return directory
     with claims.held(storage / "claims" / directory.name):
+        buckets.fetch(directory)  # another machine may have made it while this one waited
         if not is_whole(directory):
             _set_aside(directory)
+            buckets.fetch(directory)
         if not is_whole(directory):  # nor fetched anew, where it is a bucket's
             _set_aside(directory)
             if buckets.address_of(directory):

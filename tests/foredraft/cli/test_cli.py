@@ -186,7 +186,7 @@ SIZED = ("train", "draft", "--target", "a", "--stages", "scratch", "--data", "x"
         (("dta", "list"), "Available subcommands: data"),
         (("drafts", "list", "--storage", "mistyped"), "--storage is mistyped, which does not"),
         (("drafts", "list", "--storage", "file"), "--storage is file, which is a file"),
-        (("drafts", "list", "--storage", "s3://bucket/x"), "only a directory will do"),
+        (("drafts", "list", "--storage", "gs://bucket/x"), "only a directory or s3://BUCKET"),
         (("train", "target", "--recipe", "demo", "--storage", "file/x"), "file/x"),
     ],
 )

@@ -67,6 +67,8 @@ def far_node(bucket: Any, tmp_path: Path) -> Iterator[None]:
     with (tmp_path / "node.log").open("w") as log:
         worker = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {start}"],
+            # Another test's own Ray is on loopback alone.
+            env=os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"},
             stdout=log,
             stderr=log,
             start_new_session=True,

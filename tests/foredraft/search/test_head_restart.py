@@ -51,6 +51,7 @@ class TwoNodes:
         self.folder = Path(f"/tmp/fd-{self.port}")  # Ray's sockets need a short path
         self.environment = os.environ | {
             "RAY_AUTH_MODE": "disabled",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # another test's own Ray is on loopback alone
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": str(self.folder),
         }

@@ -55,7 +55,8 @@ def flaw_of(path: Path) -> str | None:
 
     One of a bucket is fetched first, or goes from here as it went from there.
     """
-    buckets.fetch_lately(path)
+    # One that is missing may be made by now: it is asked for each time.
+    (buckets.fetch_lately if files.is_complete(path) else buckets.fetch)(path)
     if not path.is_dir():
         return f"{path} is no directory of a model"
     for name in (weights.CONFIG, weights.WEIGHTS, METRICS):

@@ -176,7 +176,7 @@ def test_an_epoch_of_the_target_is_told_with_what_its_stage_may_still_take() -> 
             "full: 7 b",
         ),
         (OSError(errno.EDQUOT, "whatever the language"), "the quota is used up"),
-        (OSError(errno.EROFS, "whatever the language"), "is read-only"),
+        (OSError(errno.EROFS, "of another disk: this one takes a file"), None),
         (RuntimeError("attempt to write a readonly database"), "Permission denied"),
         (OSError(errno.ENOENT, "no such file"), None),
         (ValueError("anything else"), None),
@@ -193,6 +193,10 @@ def test_a_disk_that_takes_no_more_is_known_however_deep_it_was_noticed(
     outer.__cause__.__context__ = error
     fault = disk.fault(directory, outer)
     assert what in fault.what if fault and what else fault is what is None
+    # Of a study that has not begun, whose disk cannot be asked, the word is taken.
+    early = disk.fault(directory, OSError(errno.EROFS, "whatever the language"), begun=False)
+    assert early
+    assert early.what.endswith("is read-only")
     (directory / "study.yaml").unlink()
     gone = disk.fault(directory, outer)
     assert gone

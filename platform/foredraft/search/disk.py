@@ -79,6 +79,8 @@ def fault(directory: Path, error: BaseException | str, *, begun: bool = True) ->
     named = [found.groups() for text in texts if (found := _ELSEWHERE.search(text))]
     there = next(path for path in (storage, *storage.parents) if path.exists())
     left, place = named[0] if named else (f"{shutil.disk_usage(there).free:,} bytes", str(storage))
+    if Path(place).is_relative_to(storage):
+        place = str(storage)
     why = "the quota is used up" if number == errno.EDQUOT else "the disk is full"
     return Fault(f"{place} cannot be written, {why}: {left} are left there", "make room")
 

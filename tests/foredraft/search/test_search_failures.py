@@ -140,6 +140,7 @@ def test_the_front_is_timed_on_every_kind_of_device(cluster: Cluster, storage: P
         assert all(timed["speedup"] > 0 for timed in point["measured"].values())
 
 
+@pytest.mark.timeout(400)
 def test_a_node_that_leaves_takes_no_trial_with_it(cluster: Cluster, storage: Path) -> None:
     node = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
@@ -148,7 +149,7 @@ def test_a_node_that_leaves_takes_no_trial_with_it(cluster: Cluster, storage: Pa
     driver = start_driver(storage, what)
     wait_for(lambda: cpus_free(node.node_id) < 2, driver)
     cluster.remove_node(node, allow_graceful=False)
-    assert driver.wait(timeout=150) == 0
+    assert driver.wait(timeout=300) == 0
     assert len(trials_of(storage, "leaving")) == 6
     assert set(trials_of(storage, "leaving")["state"]) <= {"complete", "pruned"}
 

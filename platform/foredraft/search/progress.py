@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +110,31 @@ class Board:
         row, drawn = reported.flat(), reported.settings
         numbers = {name: row[name] for name in SCALARS if row.get(name) is not None}
         settings = {n: "none" if v is None else v for n, v in drawn.items() if n in self.names}
-        with SummaryWriter(str(self.directory / f"trial-{reported.number:04d}")) as writer:
+        path = self.directory / f"trial-{reported.number:04d}"
+        with _for_the_eye(), SummaryWriter(str(path)) as writer:
             write_settings(writer, settings, metrics=numbers)
             for name, value in numbers.items():
                 writer.add_scalar(name, value, 0)
+
+
+@contextlib.contextmanager
+def _for_the_eye() -> Iterator[None]:
+    """What a disk refuses of a picture is left out: who needs the disk tells of it, in one line.
+
+    The writer's own thread would print the traceback too, maybe a moment later.
+    """
+    before = threading.excepthook
+
+    def quiet(told: threading.ExceptHookArgs) -> None:
+        if not issubclass(told.exc_type, OSError):
+            before(told)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    except OSError:
+        return
+    threading.excepthook = before
 
 
 def say(line: str) -> None:

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -29,6 +31,58 @@ def quick_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(timing, "CALIBRATION_S", 0.05)
     monkeypatch.setattr(timing, "WARM_UP_S", 0.02)
+
+
+@pytest.fixture(scope="session")
+def tiny_tree() -> Callable[..., dict[str, Any]]:
+    """A study of one tiny draft on generated data, with what a test changes of it."""
+    stage = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
+    architecture = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32}
+
+    def tree(**changes: Any) -> dict[str, Any]:
+        model = {**architecture, "n_layers": 1}
+        return {
+            "target": {"model": model, "stages": [stage], "dtype": "fp32"},
+            "draft": {"stages": [{**stage, "windows_per_epoch": 64}], "dtype": "fp32"},
+            "evaluation": {"data": stage["data"], "horizon": 60, "windows": 8},
+            "acceptance": {"rule": "gaussian", "bias": 2.0},
+            "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True}},
+            "trials": 2,
+            "sampler": "random",
+            "confirm_pairs": 1,
+            "budget": 100.0,
+            "machine": {"cpus": 1, "use_gpu": False},
+        } | changes
+
+    return tree
+
+
+@pytest.fixture(scope="session")
+def most_inside() -> Callable[..., int]:
+    """How many of five threads are at most inside what only one may be in."""
+
+    def most_inside(
+        entered: Callable[[], AbstractContextManager[object]], *, rounds: int = 20
+    ) -> int:
+        inside, most = 0, 0
+
+        def work() -> None:
+            nonlocal inside, most
+            for _ in range(rounds):
+                with entered():
+                    inside += 1
+                    most = max(most, inside)
+                    time.sleep(0.002)
+                    inside -= 1
+
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return most
+
+    return most_inside
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -285,25 +284,10 @@ def test_what_others_left_in_a_folder_goes_with_it(here: Path, bucket: Any) -> N
 
 
 def test_one_of_many_on_all_machines_is_inside_a_claim(
-    here: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any
+    here: Path, monkeypatch: pytest.MonkeyPatch, bucket: Any, most_inside: Callable[..., int]
 ) -> None:
     monkeypatch.setattr(notes.ObjectNote, "poll_s", 0.02)
-    inside, most = 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        with claims.held(here / "claims" / "draft"):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(0.02)
-            inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+    assert most_inside(lambda: claims.held(here / "claims" / "draft"), rounds=3) == 1
     assert bucket.objects() == {}
 
 

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -237,24 +236,8 @@ def test_a_lock_is_taken_on_a_file_that_is_open_for_writing(tmp_path, monkeypatc
     assert modes == [os.O_RDWR]
 
 
-def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path):
-    inside, most = 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        for _ in range(20):
-            with files.locked(tmp_path):
-                inside += 1
-                most = max(most, inside)
-                time.sleep(0.0005)
-                inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path, most_inside):
+    assert most_inside(lambda: files.locked(tmp_path)) == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,13 +16,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import ray
-import sqlalchemy.exc
 from ray import tune
 from ray.tune.execution import class_cache
 from rich.console import Console
@@ -38,7 +36,7 @@ from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
 from foredraft.interruption import ctrl_c_kept, end_at_once
 from foredraft.judge import evaluate, yardstick
-from foredraft.search import confirm, disk, judging, once, record, results, warm
+from foredraft.search import confirm, disk, judging, once, record, results, stops, warm
 from foredraft.search.coordinator import COORDINATOR, Coordinator
 from foredraft.search.nested import Nested
 from foredraft.search.progress import Bar, Board, Drafts, epoch_in_words
@@ -55,8 +53,6 @@ __all__ = ["connect", "run", "target_of"]
 
 # What may differ when a study goes on: how much of it, and on what machine.
 MAY_CHANGE = {"trials", "machine", "confirm_pairs", "confirm_windows"}
-
-CLUSTER_REMEDY = "start the cluster again"
 
 # Where Ray unpacks the working directory of a submitted job, and removes it when it likes.
 PACKAGE_CACHE = "working_dir_files"
@@ -90,46 +86,12 @@ def run(
     storage, study = storage.resolve(), study.located(Path.cwd())
     directory = storage / "studies" / study.name
     try:
-        with _one_line(study, directory, begun=False):
+        with stops.in_one_line(study, directory, begun=False):
             return _run(study, storage, replace=replace, resume=resume, verbose=verbose)
     except KeyboardInterrupt:
         if not (directory / "study.yaml").is_file():
             raise
         raise _interrupted(study) from None
-
-
-@contextlib.contextmanager
-def _one_line(study: Study, directory: Path, *, begun: bool) -> Iterator[None]:
-    """Say in one line what is wrong with disk, cluster or database, where that went wrong."""
-    try:
-        yield
-    except Exception as error:
-        # What was said of one that had begun is not said again.
-        is_said = isinstance(error, StudyStopped) and not begun
-        fault = None if is_said else disk.fault(directory, error, begun=begun)
-        if fault:
-            raise _stopped(study, fault.what, fault.remedy, begun=begun) from error
-        if not is_said and (what := lifeline.cut()):
-            raise _stopped(study, what, CLUSTER_REMEDY, begun=begun) from error
-        if begun and study.database and (why := _of_a_database(error)):
-            what = f"database {redaction.redacted(study.database)}: {why}"
-            raise _stopped(study, what, "bring it back") from error
-        raise
-
-
-def _of_a_database(error: Exception) -> str | None:
-    """The first line of what a database's driver says of a connection, or None."""
-    for one in disk.chain(error):
-        if isinstance(one, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
-            return redaction.redacted(str(one.orig).strip().split("\n", 1)[0])
-    return None
-
-
-def _stopped(study: Study, what: str, remedy: str, *, begun: bool = True) -> StudyStopped:
-    how = "--resume goes on with it" if begun else "start the command again"
-    return StudyStopped(
-        f"study {study.name!r} stopped: {what}; what was reported is kept: {remedy}, then {how}"
-    )
 
 
 def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: bool) -> Path:
@@ -161,9 +123,9 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         _open_directory(study, directory, anew=not goes_on, dashboard=dashboard)
 
         def lost(what: str) -> None:
-            end_at_once(str(_stopped(study, what, CLUSTER_REMEDY)))
+            end_at_once(str(stops.of_cluster(study, what)))
 
-        with lifeline.held(lost=lost), _one_line(study, directory, begun=True):
+        with lifeline.held(lost=lost), stops.in_one_line(study, directory, begun=True):
             study = study.model_copy(update={"machine": given.machine})
             _to_its_end(study, target_training, storage, given, console, verbose=verbose)
     return directory

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,23 +57,11 @@ def test_the_claim_of_a_killed_process_is_free_at_once(claim: Path) -> None:
     process.communicate()
 
 
-def test_only_one_of_many_is_inside_at_a_time(claim: Path) -> None:
-    inside, most = 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        with claims.held(claim):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(0.02)
-            inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+def test_only_one_of_many_is_inside_at_a_time(
+    claim: Path, monkeypatch: pytest.MonkeyPatch, most_inside: Callable[..., int]
+) -> None:
+    monkeypatch.setattr(notes.FileNote, "poll_s", 0.002)
+    assert most_inside(lambda: claims.held(claim)) == 1
     assert not list(claim.parent.iterdir())
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a node with disks of its own"),
 ]
-STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
-MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
-STUDY = {
-    "name": "far",
-    "target": {"model": MODEL, "stages": [STAGE], "dtype": "fp32"},
-    "draft": {"stages": [{**STAGE, "windows_per_epoch": 64}], "dtype": "fp32"},
-    "evaluation": {"data": STAGE["data"], "horizon": 60, "windows": 8},
-    "acceptance": {"rule": "gaussian", "bias": 2.0},
-    "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True}},
-    "trials": 2,
-    "sampler": "random",
-    "stop_early": False,
-    "confirm_pairs": 1,
-    "budget": 100.0,
-    "machine": {"cpus": 1, "use_gpu": False},
-}
+DATA = "synthetic-etth:rows=1200"
 
 
 @pytest.fixture
@@ -92,12 +77,13 @@ def far_node(bucket: Any, tmp_path: Path) -> Iterator[None]:
 def test_a_study_ends_and_goes_on_on_machines_that_share_a_bucket_alone(
     bucket: Any,
     far_node: None,
+    tiny_tree: Callable[..., dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "far.yaml"
-    path.write_text(yaml.safe_dump(STUDY))
+    path.write_text(yaml.safe_dump(tiny_tree(name="far", stop_early=False)))
     main(["search", str(path), "--storage", bucket.address, "--json"])
     told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert told["study"] == f"{bucket.address}/studies/far"
@@ -128,7 +114,5 @@ def test_a_study_ends_and_goes_on_on_machines_that_share_a_bucket_alone(
     capsys.readouterr()
     out = tmp_path / "forecast.csv"
     recipe = f"{bucket.address}/studies/far/best.json"
-    main(
-        ["forecast", "--recipe", recipe, "--data", STAGE["data"], "--out", str(out), "--json"]  # type: ignore[list-item]
-    )
+    main(["forecast", "--recipe", recipe, "--data", DATA, "--out", str(out), "--json"])
     assert len(pd.read_csv(out)["time"].unique()) == 60

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,6 @@ import pytest
 import yaml
 
 from foredraft.search.record import close
-
-STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
-MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
-TREE = {
-    "name": "beheaded",
-    "target": {"model": MODEL, "stages": [STAGE], "dtype": "fp32"},
-    "draft": {"stages": [{**STAGE, "windows_per_epoch": 64}], "dtype": "fp32"},
-    "evaluation": {"data": STAGE["data"], "horizon": 60, "windows": 8},
-    "acceptance": {"rule": "gaussian", "bias": 2.0},
-    "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True}},
-    "trials": 5,
-    "sampler": "random",
-    "confirm_pairs": 1,
-    "budget": 100.0,
-    "machine": {"cpus": 1, "use_gpu": False},
-}
 
 
 class TwoNodes:
@@ -107,9 +91,13 @@ def two_nodes() -> Iterator[TwoNodes]:
 
 @pytest.mark.timeout(480)
 def test_a_study_whose_head_is_gone_ends_in_one_line_and_goes_on_with_a_new_one(
-    two_nodes: TwoNodes, postgres: Any, tmp_path: Path
+    two_nodes: TwoNodes,
+    postgres: Any,
+    tmp_path: Path,
+    tiny_tree: Callable[..., dict[str, Any]],
 ) -> None:
-    (tmp_path / "beheaded.yaml").write_text(yaml.safe_dump({**TREE, "database": postgres.url}))
+    tree = tiny_tree(name="beheaded", trials=5, database=postgres.url)
+    (tmp_path / "beheaded.yaml").write_text(yaml.safe_dump(tree))
     told, storage = tmp_path / "told", tmp_path / "runs"
     held = optuna.storages.RDBStorage(postgres.url)
 

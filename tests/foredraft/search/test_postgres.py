@@ -6,6 +6,7 @@ Its password is in the study's address, and nowhere else that anybody reads.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +21,19 @@ from foredraft.search import record
 from foredraft.search.watch import Watch
 from foredraft.settings.study import read_study
 
-STAGE = {"name": "scratch", "data": "synthetic-etth:rows=1200", "epochs": 1, "lr": 0.003}
-MODEL = {"patch": 12, "context": 48, "d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 1}
 PLANTED = b"s3cret-of-the-team"
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory, postgres: Any, ray_cluster: None) -> Path:
+def ended(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Any,
+    ray_cluster: None,
+    tiny_tree: Callable[..., dict[str, Any]],
+) -> Path:
     """The directory of a study that has run by its command line, on a real Ray."""
     folder = tmp_path_factory.mktemp("team")
-    tree = {
-        "name": "shared",
-        "target": {"model": MODEL, "stages": [STAGE], "dtype": "fp32"},
-        "draft": {"stages": [{**STAGE, "windows_per_epoch": 64}], "dtype": "fp32"},
-        "evaluation": {"data": STAGE["data"], "horizon": 60, "windows": 8},
-        "acceptance": {"rule": "gaussian", "bias": 2.0},
-        "dimensions": {"sigma": {"type": "float", "low": 0.1, "high": 1.0, "log": True}},
-        "trials": 2,
-        "sampler": "random",
-        "confirm_pairs": 1,
-        "budget": 100.0,
-        "machine": {"cpus": 1, "use_gpu": False},
-        "database": postgres.url,
-    }
+    tree = tiny_tree(name="shared", database=postgres.url)
     (folder / "shared.yaml").write_text(yaml.safe_dump(tree))
     main(["search", str(folder / "shared.yaml"), "--storage", str(folder / "runs")])
     return folder / "runs" / "studies" / "shared"

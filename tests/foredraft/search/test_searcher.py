@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from foredraft.errors import ConfigError
-from foredraft.search import driver
+from foredraft.search import driver, stops
 from foredraft.search.record import TRIAL, own, trial_of, trials_of
 from foredraft.search.searcher import OptunaSearcher, open_record
 from foredraft.search.trial import Trial
@@ -136,7 +136,7 @@ def test_a_database_that_goes_away_ends_a_study_in_one_line_and_loses_nothing(
     postgres.stop()
     try:
         report(searcher, "1", make_trial(1))
-        with pytest.raises(StudyStopped) as stopped, driver._one_line(what, directory, begun=True):
+        with pytest.raises(StudyStopped) as stopped, stops.in_one_line(what, directory, begun=True):
             searcher.suggest("2")
     finally:
         postgres.start()

@@ -123,7 +123,8 @@ def _beat(note: Note, content: str, ended: threading.Event) -> None:
 
 
 def _host() -> str:
-    """This machine and this start of it: process numbers mean nothing on another."""
+    """This machine, this start of it and this container: process numbers mean nothing elsewhere."""
     with contextlib.suppress(OSError):
-        return f"{platform.node()}/{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}"
+        start = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{platform.node()}/{start}/{Path('/proc/self/ns/pid').stat().st_ino}"
     return platform.node()

@@ -66,8 +66,6 @@ class Common:
     storage: Path = field(default_factory=default_storage)
     """directory of all artefacts, or a bucket, s3://BUCKET/PREFIX; by default $FOREDRAFT_STORAGE,
     else runs"""
-    seed: Seed | None = None
-    """of everything random; by default the configuration's own"""
     json: bool = False
     """print the result as one line of JSON on standard output"""
 
@@ -108,6 +106,14 @@ class Common:
     def code(self, result: Result) -> int:
         """0: what was asked for is done."""
         return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws(Common):
+    """What every verb takes that draws lots."""
+
+    seed: Seed | None = None
+    """of everything random; by default the configuration's own"""
 
 
 def say_line(line: str) -> None:

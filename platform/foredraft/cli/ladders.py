@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foredraft.cli.common import STDERR, Common, Result
+from foredraft.cli.common import STDERR, Draws, Result
 from foredraft.cli.reading import ReadsData
 from foredraft.cli.training import Workers, machine_of, say_epoch
 from foredraft.settings.config import Count
@@ -12,7 +12,7 @@ from foredraft.settings.ladders import ladder_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progression(ReadsData, Common):
+class Progression(ReadsData, Draws):
     """The ladder of draft quality: what scale, pretraining, fine-tuning and distillation each add.
 
     For example:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foredraft import bank, train
-from foredraft.cli.common import STDERR, Common, Result, Words, rule_of
+from foredraft.cli.common import STDERR, Draws, Result, Words, rule_of
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge import evaluate, timing, yardstick
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ReadsData, Common):
+class Evaluate(ReadsData, Draws):
     """Accuracy, acceptance, deviation and measured speed of a draft beside its target.
 
     For example:
@@ -123,7 +124,7 @@ class Evaluate(ReadsData, Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(ReadsData, Common):
+class Bench(ReadsData, Draws):
     """Time speculation against the target alone, in interleaved pairs over a grid.
 
     Lists are written with commas. For example:
@@ -149,12 +150,12 @@ class Bench(ReadsData, Common):
     timer-base that of THUML's public Timer, univariate"""
     random_weights: bool = False
     """give the preset random weights; needs --force-acceptance"""
-    draft_kind: Literal["model", "heads"] = "model"
-    """of drafts of random weights: a smaller model, or heads on the target's own state"""
+    draft_kind: Literal["model", "heads"] | None = None
+    """of drafts of random weights: a smaller model, the default, or heads on the target's state"""
     scale: str | None = None
     """of such a model; by default 0.7"""
-    patches_out: Count = 7
-    """patches that one pass of such a draft emits, or how many heads there are"""
+    patches_out: Count | None = None
+    """patches that one pass of such a draft emits, or how many heads there are; by default 7"""
     lookahead: str = "7"
     force_acceptance: str | None = None
     """accept each proposal with this probability, whatever it is"""
@@ -220,8 +221,9 @@ class Bench(ReadsData, Common):
             "acceptances": self.force_acceptance,
         }
         names = ("draft_kind", "patches_out", "adapt", "int8", "reference", "pairs", "seconds")
+        given = {name: getattr(self, name) for name in (*names, "seed")}
         return {
-            **{name: getattr(self, name) for name in names},
+            **{name: value for name, value in given.items() if value is not None},
             **{name: text.split(",") for name, text in lists.items() if text},
             "policy": ContextPolicy(self.context_policy or "cached", self.renorm_every),
             "rule": rule_of(self.acceptance),
@@ -235,9 +237,23 @@ class Bench(ReadsData, Common):
         return (None,)
 
     def _check_given(self) -> None:
-        """Nothing; raises where nobody is named who could be timed."""
+        """Nothing, where one pair is named, in one way.
+
+        Raises:
+            ConfigError: none is, or a flag has no effect on it.
+        """
         if self.preset is None and None in (self.target, self.draft, self.data):
             raise ConfigError("bench needs --preset, or --target, --draft and --data")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        if self.preset:
+            of_data = [field.name for field in dataclasses.fields(ReadsData)]
+            beside, idle = "--preset", ["target", "draft", "data", "variates", *of_data]
+        else:
+            beside, idle = "--target", ["random_weights", "draft_kind", "scale", "patches_out"]
+        for name in idle:
+            if getattr(self, name) != defaults[name]:
+                flag = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag} has no effect beside {beside}: leave one of them out")
 
     def _keeping(self) -> PolicyKind:
         """The target's first policy under which it keeps what it has read."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from tyro.conf import Positional
 
 from foredraft import buckets
-from foredraft.cli.common import STDERR, Common, Result, say_line, show
+from foredraft.cli.common import STDERR, Common, Draws, Result, say_line, show
 from foredraft.cli.reading import ReadsData
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Common):
+class Search(Draws):
     """Run a study: scale and acceptance together, each distinct draft trained once.
 
     For example:
@@ -251,17 +251,19 @@ class Reprice(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast(ReadsData, Common):
+class Forecast(ReadsData, Draws):
     """Forecast what follows a series, with the choice of a study.
 
     For example:
 
+        foredraft forecast --recipe demo --data my.csv --out forecast.csv
         foredraft forecast --recipe runs/studies/demo/best.json --data my.csv --horizon 720 \\
             --out forecast.csv
     """
 
-    recipe: Path
-    """best.json of a study, or its knee.json; of a bucket s3://BUCKET/PREFIX/studies/..."""
+    recipe: str
+    """name of a study, for its choice; or a file, the best.json or knee.json of one, which may lie
+    in a bucket, s3://BUCKET/PREFIX/studies/..."""
     data: str
     """CSV or Parquet file, or a data set's name; its last rows are the context"""
     out: Path
@@ -279,7 +281,7 @@ class Forecast(ReadsData, Common):
 
         with STDERR.status("forecasting") as status:
             told = forecast.write_forecast(
-                buckets.fetch(buckets.located(self.recipe)),
+                self._recipe(),
                 self.data,
                 out=self.out,
                 horizon=self.horizon,
@@ -298,3 +300,8 @@ class Forecast(ReadsData, Common):
                 highlight=False,
             )
         return told
+
+    def _recipe(self) -> Path:
+        if Path(self.recipe).suffix == ".json":
+            return buckets.fetch(buckets.located(Path(self.recipe)))
+        return directory_of(self.recipe, storage=self.storage) / "best.json"

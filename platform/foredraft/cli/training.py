@@ -12,7 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg, subcommand
 import timer.checkpoint
 import timer_xl.checkpoint
 from foredraft import bank, data, train
-from foredraft.cli.common import STDERR, Common, Result, Words, assignments, flat, say_line
+from foredraft.cli.common import STDERR, Common, Draws, Result, Words, assignments, flat, say_line
 from foredraft.cli.reading import ReadsData
 from foredraft.errors import ConfigError
 from foredraft.judge.examine import Examiner
@@ -34,7 +34,7 @@ Workers = Annotated[int, Field(ge=0, le=1024)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTarget(ReadsData, Common):
+class TrainTarget(ReadsData, Draws):
     """Train a target by a recipe.
 
     For example:
@@ -58,7 +58,7 @@ class TrainTarget(ReadsData, Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainDraft(ReadsData, Common):
+class TrainDraft(ReadsData, Draws):
     """Train a draft of a target.
 
     For example:

@@ -175,11 +175,12 @@ def fetch(name: str) -> Path:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """One row of the catalogue: name, present, rows, variates, licence, what."""
+    """One row of the catalogue: name, present, rows, variates, licence, what, source."""
     if name in GENERATORS:
         made = GENERATORS[name]
         size = {"rows": made.parameters["rows"], "variates": made.num_variates}
-        return {"name": name, "present": True, **size, "licence": "none needed", "what": made.what}
+        told = {"licence": "none needed", "what": made.what, "source": "made here"}
+        return {"name": name, "present": True, **size, **told}
     entry = _entry(name)
     return {
         "name": name,
@@ -188,6 +189,7 @@ def describe(name: str) -> dict[str, Any]:
         "variates": entry.variates,
         "licence": entry.licence,
         "what": entry.what,
+        "source": entry.url or entry.where,
     }
 
 
@@ -211,7 +213,7 @@ def locate(source: str) -> tuple[Path, Published | None]:
     """The file of a name or a path, and what is published about it if it was asked for by name."""
     path = Path(source).expanduser()
     if source not in DATASETS and (path.suffix or path.exists() or len(path.parts) > 1):
-        if not path.is_file() and not (path.is_dir() and formats.parts(path)):
+        if not formats.is_table(path):
             what = "is a folder, not a file" if path.is_dir() else "does not exist"
             raise DataError(f"{path} {what} (looked from {Path.cwd()}); correct the path")
         return path, None

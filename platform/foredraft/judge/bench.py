@@ -26,7 +26,7 @@ from foredraft.errors import ConfigError
 from foredraft.judge import timing
 from foredraft.judge.evaluate import EvaluationWindows, cast
 from foredraft.judge.memory import peak_mib
-from foredraft.settings.config import Count, DraftKind, Evaluation, Positive, Settings
+from foredraft.settings.config import Count, DraftKind, Evaluation, Positive, Seed, Settings
 from foredraft.settings.rules import Rule
 from speculation import (
     Acceptance,
@@ -94,6 +94,8 @@ class BenchPlan(Settings):
     pairs: Count = 20
     seconds: Positive = 60.0
     """after which a row of the grid begins no further pair, but for the first three"""
+    seed: Seed = 0
+    """of random weights, of what they forecast, and of acceptances"""
 
 
 class Cell(NamedTuple):
@@ -134,13 +136,13 @@ def random_subject(preset: str, plan: BenchPlan) -> Subject:
     config = PRESETS[preset]
 
     def make(scale: float | None) -> tuple[Network, Network]:
-        torch.manual_seed(0)
+        torch.manual_seed(plan.seed)
         target = families.build(config)
         if plan.draft_kind == "heads":
             return target, Heads(HeadsConfig.of(config, patches_out=plan.patches_out))
         return target, families.build(config.scaled(scale or 1.0, patches_out=plan.patches_out))
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(plan.seed)
     shape = (max(plan.batches), config.context, VARIATES.get(preset, 7))
     steps = torch.randn(shape, generator=generator)
     return Subject(make, steps.cumsum(1) * 0.1)
@@ -215,6 +217,7 @@ def _run(plan: BenchPlan, cell: Cell, models: Models, contexts_WTC: Tensor) -> _
         Evaluation(
             data="-", horizon=cell.horizon, batch=cell.batch, policy=plan.policy, dtype=cell.dtype
         ),
+        plan.seed,
     )
 
 
@@ -223,7 +226,7 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
     if cell.acceptance:
         rates = [cell.acceptance] * rule.lookahead
     else:
-        one = run.speculation(seed=0)
+        one = run.speculation()
         rates = cost.pass_rates(one.tested_K, one.passed_K)
     chances = Plan(costs, tuple(rates[: costs.lookahead]))
     patches = -(-cell.horizon // models.target.config.patch)
@@ -271,7 +274,7 @@ def _measure(plan: BenchPlan, cell: Cell, run: _Run, costs: cost.PassCosts) -> R
         **{f"{name}_s": seconds for name, seconds in stages._asdict().items()},
         "draft_cost": costs.draft_s[-1][-1] / costs.step_s[-1],
         "verify_cost": costs.verify_s[-1][-1] / costs.step_s[-1],
-        "peak_mib": peak_mib(lambda: run.speculation(seed=0), models.target.device),
+        "peak_mib": peak_mib(lambda: run.speculation(), models.target.device),
     }
     if reference_s:
         distance = timing.ratio(reference_s[0], alone_s)
@@ -301,6 +304,7 @@ class _Run(NamedTuple):
     context_BTC: Tensor
     rule: Acceptance
     evaluation: Evaluation
+    seed: int
     plan: Plan | None = None
 
     def costs(self) -> cost.PassCosts:
@@ -322,7 +326,7 @@ class _Run(NamedTuple):
             policy=self.evaluation.policy,
         )
 
-    def speculation(self, seed: int) -> Speculation:
+    def speculation(self, index: int = 0) -> Speculation:
         """The speculative forecast; each pair draws its own acceptances."""
         return speculate(
             self.models.target,
@@ -332,8 +336,11 @@ class _Run(NamedTuple):
             acceptance=self.rule,
             policy=self.evaluation.policy,
             plan=self.plan,
-            generator=torch.Generator(device=self.context_BTC.device).manual_seed(seed),
+            generator=self._lots(index),
         )
+
+    def _lots(self, index: int = 0) -> torch.Generator:
+        return torch.Generator(device=self.context_BTC.device).manual_seed(self.seed + index)
 
     @torch.no_grad()
     def stage_seconds(self, lookahead: int, *, patches: int) -> timing.StageSeconds:
@@ -345,7 +352,7 @@ class _Run(NamedTuple):
             patches=patches,
             acceptance=self.rule,
             policy=self.evaluation.policy,
-            generator=torch.Generator(device=self.context_BTC.device).manual_seed(0),
+            generator=self._lots(),
         )
         rounds = []
         while len(pair.history.read_BNCP):

@@ -112,9 +112,9 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
             soft_wrap=True,
         )
     with claims.held(storage / "claims" / f"study-{study.name}", wait=False):
-        dashboard = connect()
+        say, dashboard = functools.partial(_say, console), connect()
         console.print(cluster_in_words(dashboard), soft_wrap=True)
-        given = allotment.of_cluster(study.machine, say=functools.partial(_say, console))
+        given = allotment.of_cluster(study.machine, say=say)
         # After the first task, as only then a node may be there.
         check_shared(storage)
         # Once more, as only now nobody else begins it.
@@ -125,7 +125,10 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
         def lost(what: str) -> None:
             end_at_once(str(stops.of_cluster(study, what)))
 
-        with lifeline.held(lost=lost), stops.in_one_line(study, directory, begun=True):
+        with (
+            lifeline.held(lost=lost, say=say),
+            stops.in_one_line(study, directory, begun=True),
+        ):
             study = study.model_copy(update={"machine": given.machine})
             _to_its_end(study, target_training, storage, given, console, verbose=verbose)
     return directory

@@ -10,17 +10,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from foredraft.data import DATASETS
+from foredraft.data.tables.formats import is_table
 from foredraft.errors import ConfigError
 from foredraft.files import is_complete
 from foredraft.settings.config import Stage, Training
 
 
 def of_data(source: str, folders: Iterable[Path]) -> str:
-    """The data set's name, or its file as an absolute path; as it stands where it is neither."""
+    """The data set's name, or its file or folder as an absolute path; else as it stands."""
     if source in DATASETS:
         return source
     found = (folder / Path(source).expanduser() for folder in folders)
-    return next((str(path.absolute()) for path in found if path.is_file()), source)
+    return next((str(path.absolute()) for path in found if is_table(path)), source)
 
 
 def of_target(reference: str, folders: Iterable[Path]) -> str:

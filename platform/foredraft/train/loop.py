@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from foredraft import buckets
+from foredraft.errors import Stopped
 from foredraft.settings.config import Machine, Training
 from foredraft.train.journal import Journal, following
 from foredraft.train.learner import Diverged, Learner
@@ -34,7 +35,7 @@ from foredraft.train.runs import (
     kind_of_device,
     use_threads,
 )
-from speculation import checkpoint, families
+from speculation import InvalidInput, checkpoint, families
 from speculation.network import Network
 
 __all__ = [
@@ -169,9 +170,13 @@ def on_workers(
 
     A worker that dies is replaced and training goes on from the last checkpoint; a driver that
     dies finds it under the same name.
+
+    Raises:
+        DataError, ConfigError, Diverged: as `train`.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import WorkerGroupError
 
     checked(training, workers=machine.workers)
     journal = storage.resolve() / f"{name}.jsonl"
@@ -195,8 +200,13 @@ def on_workers(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with following(journal, log):
-        result = trainer.fit()
+    try:
+        with following(journal, log):
+            result = trainer.fit()
+    except WorkerGroupError as error:
+        # What is wrong with the training itself is said as if it had run here.
+        failures = error.worker_failures.values()
+        raise next((e for e in failures if isinstance(e, Stopped | InvalidInput)), error) from error
     assert result.checkpoint is not None, "a training has at least one epoch, and each reports one"
     with result.checkpoint.as_directory() as directory:
         state = torch.load(Path(directory) / FILE, map_location="cpu", weights_only=True)

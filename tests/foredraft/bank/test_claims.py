@@ -76,6 +76,24 @@ def test_the_claim_of_another_node_lasts_as_long_as_it_is_touched(claim: Path) -
         pass
 
 
+@pytest.mark.root
+def test_a_process_number_of_another_container_says_nothing_here(claim: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    write = (
+        "import json, sys; from foredraft.bank import claims; "
+        "print(json.dumps({'pid': 10**6, 'host': claims._host(), 'token': 'x'}))"
+    )
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", write]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no namespaces: {made.stderr}")
+    claim.parent.mkdir()
+    claim.write_text(made.stdout)
+    with pytest.raises(ConfigError, match="at work"), claims.held(claim, wait=False):
+        pass
+
+
 def test_work_that_raises_frees_its_claim(claim: Path) -> None:
     with pytest.raises(RuntimeError), claims.held(claim):
         raise RuntimeError

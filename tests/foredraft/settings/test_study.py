@@ -436,6 +436,18 @@ def test_files_are_looked_for_where_the_command_runs_and_then_beside_the_study(
     assert found.located(Path.cwd()) == found
 
 
+def test_a_folder_of_parts_is_looked_for_as_a_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series(tmp_path / "my.csv")
+    (tmp_path / "parts").mkdir()
+    pd.read_csv(tmp_path / "my.csv").to_parquet(tmp_path / "parts" / "0.parquet")
+    tree = study(evaluation={"data": "parts", "horizon": 24})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.chdir("/")
+    assert read_study(tmp_path / "tiny.yaml").evaluation.data == str(tmp_path / "parts")
+
+
 def test_a_target_may_be_named_by_a_relative_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

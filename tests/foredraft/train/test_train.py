@@ -180,6 +180,18 @@ def test_a_worker_of_ray_that_is_killed_is_replaced_and_ends_as_an_uninterrupted
     assert_same_weights(whole.model, trained.model)
 
 
+def test_a_training_that_diverges_on_a_worker_of_ray_says_so_as_it_would_here(
+    tmp_path: Path, ray_cluster: None
+) -> None:
+    with pytest.raises(train.Diverged, match=r"stages\.0 \(scratch\): the loss is"):
+        train.on_workers(
+            training(stage(lr=1e30)),
+            machine=Machine(workers=1, use_gpu=False),
+            name="wild",
+            storage=tmp_path,
+        )
+
+
 def test_a_driver_of_ray_that_is_killed_is_followed_by_one_that_goes_on(
     tmp_path: Path, ray_cluster: None
 ) -> None:

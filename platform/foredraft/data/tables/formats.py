@@ -111,6 +111,11 @@ def _columnar(path: Path, *, start: bytes) -> tuple[pd.DataFrame, Found]:
         return _plain(table, path), Found("arrow")
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is there, or a folder of Parquet files."""
+    return path.is_file() or (path.is_dir() and bool(parts(path)))
+
+
 def parts(folder: Path) -> list[Path]:
     """The Parquet files of a folder, in the order of the numbers in their names."""
     found = [p for p in folder.rglob("*") if p.suffix in (".parquet", ".pq") and p.is_file()]

@@ -1,7 +1,9 @@
-"""Tiny models and series for the claims about decoding; one thread, as tests are many and small."""
+"""Tiny models and series for the claims about decoding, and what all tests have about them."""
 
 import copy
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,21 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
+    """As tests are many and small."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_folder_for_ray() -> Iterator[None]:
+    """By which Ray knows what runs already: no cluster of someone else's on this machine is joined.
+
+    Its sockets need a short path.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tempfile.mkdtemp(prefix="fd-", dir="/tmp")
+        patch.setenv("RAY_TMPDIR", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

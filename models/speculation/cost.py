@@ -141,8 +141,9 @@ def predicted_speedup(
 ) -> float:
     """Seconds of the target alone over expected seconds of speculation."""
     horizon = {"patches": patches, "renorm_every": renorm_every, "batch": batch}
-    rates_QK = torch.tensor([[*pass_rates]], dtype=torch.float64)
-    return float(predicted_speedups(costs, rates_QK, lookahead=lookahead, **horizon))
+    return target_seconds(costs, **horizon) / speculation_seconds(
+        costs, pass_rates, lookahead=lookahead, **horizon
+    )
 
 
 def predicted_speedups(

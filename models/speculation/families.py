@@ -3,7 +3,7 @@
     family = family_of("timer_xl")          # imports timer_xl.family, if nobody has yet
     network = build(architecture_of({"family": "timer_xl", "d_model": 64}))
 
-A family is added by adding its folder; nothing here or in the platform names it.
+A family is added by adding its folder; nothing here names it.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     foredraft search search_spaces/demo.yaml
 
 Progress goes to standard error. With --json the last line of standard output is one compact JSON
-document. Exit code 0: done; 2: the user's mistake, in one clear line; 1: anything else. --version
-tells the version and the commit.
+document. Exit code 0: done; 2: the user's mistake, in one clear line; 130: stopped by Ctrl-C or
+SIGTERM; 1: anything else. --version tells the version and the commit.
 """
 
 from __future__ import annotations

@@ -20,13 +20,14 @@ from uuid import uuid4
 import optuna
 import ray
 
-from foredraft import buckets, data
+from foredraft import bank, buckets, data
 from foredraft.cluster import allotment, joining, node_types, nodes, token, upload
 from foredraft.cluster.examination import PACKAGES, Node, examine
 from foredraft.cluster.tasks import last_line
 from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.settings.config import Machine
+from foredraft.settings.recipes import RECIPES
 from foredraft.settings.study import Study
 
 SAME = ("python", "ray", "torch", "foredraft")
@@ -59,7 +60,7 @@ def examined(*, study: Study | None, storage: Path, root: Path) -> list[Finding]
     """
     found = [*_of_upload(root, storage=storage), *of_token(token.FILE.expanduser())]
     if study:
-        found += [*_of_data(study), *of_database(study)]
+        found += [*of_data(study), *of_target(study, storage), *of_database(study)]
     try:
         found.append(Finding("cluster", True, joining.cluster_in_words(joining.connect())))
     except ConfigError as error:
@@ -225,13 +226,30 @@ def _of_upload(root: Path, *, storage: Path) -> Iterator[Finding]:
         yield Finding("upload", False, str(error), "name what no job needs in .rayignore")
 
 
-def _of_data(study: Study) -> Iterator[Finding]:
-    try:
-        read = study.evaluation
-        there = data.load(read.data, missing=read.missing, reading=read.reading)
-        yield Finding("data", True, f"{read.data}: {there.digest}")
-    except data.DataError as error:
-        yield Finding("data", False, str(error), "foredraft data list tells where it comes from")
+def of_data(study: Study) -> Iterator[Finding]:
+    """Whether all can be read that the evaluation and the stages of target and drafts name."""
+    there = []
+    for source, missing, reading in dict.fromkeys(study.sources):
+        try:
+            data.load(source, missing=missing, reading=reading)
+            there.append(source)
+        except data.DataError as error:
+            yield Finding(
+                "data", False, str(error), "foredraft data list tells where it comes from"
+            )
+    if there:
+        yield Finding("data", True, ", ".join(dict.fromkeys(there)))
+
+
+def of_target(study: Study, storage: Path) -> Iterator[Finding]:
+    """Whether the target is there, where the study names one that was trained before."""
+    if isinstance(study.target, str) and study.target not in RECIPES:
+        try:
+            path = bank.find(study.target, kind="target", storage=storage)
+            yield Finding("target", True, str(path))
+        except ConfigError as error:
+            remedy = "train or import it into this storage, or name a recipe"
+            yield Finding("target", False, str(error), remedy)
 
 
 def of_database(study: Study) -> Iterator[Finding]:

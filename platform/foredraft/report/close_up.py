@@ -179,7 +179,7 @@ def seconds_sentences(shown: CloseUp) -> tuple[str, ...]:
         told.append(
             f"It took {number(shown.trial.seconds, digits=1)} s: "
             f"{number(outcome.judging_s, digits=1)} s of judging, "
-            f"{number(rest, digits=1)} s of training its draft and of waiting."
+            f"{number(rest, digits=1)} s of waiting, for its draft too."
         )
     if shown.round:
         told.append(f"{shown.round.in_words[:1].upper()}{shown.round.in_words[1:]}.")

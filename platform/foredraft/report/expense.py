@@ -12,8 +12,9 @@ from foredraft.report.tables import number, plural, size_text
 from foredraft.search.record import Record, own
 
 READING = (
-    "The seconds of all trials of a draft, by what they went into. A draft is trained once, in the "
-    "first trial that asks for it; trials that run at the same time count their seconds each."
+    "The seconds of all trials of a draft, by what they went into. A draft is trained once: in a "
+    "nested search beside the trials, which then hold none of it, else in the first trial that "
+    "asks for it. Trials that run at the same time count their seconds each."
 )
 
 

@@ -29,8 +29,8 @@ READING = (
 
 # How a study searched; in all else two have to agree to be drawn together.
 HOW = (
-    *("name", "sampler", "seed", "trials", "startup_trials", "first", "warm_start", "database"),
-    *("machine", "confirm_pairs", "confirm_windows", "stop_early"),
+    *("name", "sampler", "outer", "seed", "trials", "startup_trials", "first", "warm_start"),
+    *("database", "machine", "confirm_pairs", "confirm_windows", "stop_early"),
 )
 
 

@@ -59,9 +59,9 @@ def summary_info(study: Record) -> Summary:
         num_drafts=len(keys),
         reading=readers.sentences(study),
         notes=tuple(
-            _prediction_sentences(dots, best)
+            (_naive_sentences(references.target) if references else [])
+            + _prediction_sentences(dots, best)
             + _doubt_sentences(study)
-            + (_naive_sentences(references.target) if references else [])
             + _failure_sentences(ended)
             + (_policy_sentences(references) if references else [])
         ),

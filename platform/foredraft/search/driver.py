@@ -4,8 +4,8 @@
 
 Each trial has a coordinator that holds no CPU and no GPU (coordinator). It asks for its draft,
 which is trained as a task of its own if nobody had it before; has the pair judged as another task,
-in stages that end early for the hopeless (judging); and reports to Optuna, whose storage keeps all
-(searcher).
+which decodes nothing of what the closed form knows to be hopeless (judging); and reports to Optuna,
+whose storage keeps all (searcher).
 Inside the search speed is what the cost model predicts from passes timed while the machine was
 otherwise idle, so that trials may share it. At the end every point of the front is timed for real
 (confirm).
@@ -251,15 +251,10 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
 
 def _check_data(study: Study) -> list[str]:
     """What looks odd in the data, all of which can be read; what is trained may take hours."""
-    read = study.evaluation
-    used = [(read.data, read.missing, read.reading)]
-    plans = list(study.draft.every_plan)
-    if isinstance(study.target, Training):
-        plans.append(study.target.stages)
-    used += [
-        (n, stage.missing, stage.reading) for plan in plans for stage in plan for n in stage.sources
+    opened = [
+        data.load(source, missing=missing, reading=reading)
+        for source, missing, reading in study.sources
     ]
-    opened = [data.load(name, missing=missing, reading=reading) for name, missing, reading in used]
     return [note for dataset in opened for note in data.notes(dataset)]
 
 
@@ -405,7 +400,7 @@ def _tuner(
     study, storage = job.study, job.storage
     shutil.rmtree(storage / "tune" / study.name, ignore_errors=True)
     # Tune would hand the driver's cloud keys to every trial by its runtime environment, which Ray
-    # writes to its logs and shows on its dashboard. No trial needs them: storage is a directory.
+    # writes to its logs and shows on its dashboard. A node reaches a bucket by a role of its own.
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
     }

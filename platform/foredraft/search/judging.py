@@ -69,7 +69,7 @@ class Assessment(NamedTuple):
     prediction: Metrics
     """what the closed form told"""
     stopped: Reason | None
-    """why it was not judged on all windows, or None where it was"""
+    """why nothing was decoded, or None where it was"""
     plan: Plan | None
     """of a rule that adapts: what the passes cost, and the closed form's pass rates"""
     seconds: float

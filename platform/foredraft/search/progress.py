@@ -201,9 +201,8 @@ def in_words(trial: Trial) -> str:
         for name, ratio in trial.outcome.ratios.items()
         if ratio is not None
     )
-    where = f" on {metrics.windows} windows" if metrics.windows else " in closed form"
     why = {"budget": "over the budget", "front": "behind the front"}
-    end = f"; stopped{where}: {why[stopped]}" if stopped else ""
+    end = f"; stopped in closed form: {why[stopped]}" if stopped else ""
     return (
         f"acceptance {metrics.acceptance_rate:.0%}, predicted "
         f"{metrics.predicted_speedup:.2f}x{ratios}{end}"

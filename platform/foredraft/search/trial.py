@@ -193,7 +193,7 @@ class Outcome(Part):
     plan: Plan | None = None
     """of a rule that adapts"""
     stopped: Reason | None = None
-    """why it was not judged on all windows, or None where it was"""
+    """why nothing was decoded, or None where it was"""
     judging_s: float
     """of judging alone: what a trial took beyond them is Ray's, Tune's and Optuna's"""
     prediction: Prediction | None = None
@@ -256,7 +256,7 @@ class Trial(Part):
     outcome: Outcome | None = None
     error: str | None = None
     seconds: float | None = None
-    """from its beginning to its end, a draft's training included"""
+    """from its beginning to its end, its waiting for a draft's training included"""
     source: str | None = None
     """the study that it was taken over from"""
 

@@ -95,7 +95,7 @@ class Stage(Settings):
     """equal parts in which a worker passes its share of a batch, where memory is short"""
     lr: Positive = 1e-4
     """peak learning rate; warm-up leads to it, a cosine away from it. By default 1e-4 from
-    scratch, 5e-4 in pretraining, 5e-5 in fine-tuning"""
+    scratch, 5e-4 in pretraining and distillation, 5e-5 in fine-tuning, 1e-3 of heads"""
     warmup: Fraction = 0.05
     """fraction of the stage's steps"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 import foredraft
+from foredraft.data import Missing, Reading
 from foredraft.documents import read_mapping
 from foredraft.errors import ConfigError, Stopped
 from foredraft.settings import places, rules
@@ -31,6 +32,7 @@ from foredraft.settings.config import (
 )
 from foredraft.settings.dimensions import Dimension, by_dependency, combinations
 from foredraft.settings.drafts import DRAFT_DIMENSIONS, DraftPlan, beside_models, check_effect
+from foredraft.settings.recipes import RECIPES
 from speculation import Acceptance, ContextPolicy, InvalidInput
 from speculation.forecaster import Architecture, check_policy
 from speculation.rules.words import field_names
@@ -100,7 +102,7 @@ class Study(Settings):
     trials: Count = 40
     """to be reported in all, those that failed or were stopped included"""
     startup_trials: Count = 10
-    """trials drawn at random before the sampler models them"""
+    """trials drawn at random before one of Optuna's samplers models them; `nested` needs none"""
     stop_early: bool = True
     """whether a trial is left undecoded of which the closed form tells that it will miss the
     budget or the front, even if it were wrong by twice what it ever was in this study"""
@@ -279,6 +281,22 @@ class Study(Settings):
         if searched is None:
             return fixed
         return max(int(max(searched.ends)), fixed if searched.when else 1)
+
+    @property
+    def sources(self) -> list[tuple[str, Missing, Reading]]:
+        """The data that are read, by the evaluation and by every stage of target and drafts."""
+        plans = list(self.draft.every_plan)
+        if isinstance(self.target, Training):
+            plans.append(self.target.stages)
+        elif self.target in RECIPES:
+            plans.append(RECIPES[self.target]().stages)
+        first = self.evaluation
+        return [(first.data, first.missing, first.reading)] + [
+            (name, stage.missing, stage.reading)
+            for plan in plans
+            for stage in plan
+            for name in stage.sources
+        ]
 
     def located(self, *folders: Path) -> Study:
         """The study with every file that it names as an absolute path.

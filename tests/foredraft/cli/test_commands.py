@@ -54,6 +54,7 @@ STANDS_FOR = {
     "STUDY": "mine.yaml",
     "joint": "mine",
     "demo": "mine",
+    "etth1": "mine",
     "runs/studies/etth1/best.json": "runs/studies/mine/best.json",
     "runs/studies/demo/best.json": "runs/studies/mine/best.json",
     "/mnt/team": "team",
@@ -67,9 +68,10 @@ SMALLER = {
     "search": ["--trials", "2"],
     "evaluate": ["--horizon", "60", "--windows", "2", "--pairs", "2"],
     "bench": [
-        *("--batch", "1", "--horizon", "60", "--scale", "0.5", "--lookahead", "2"),
-        *("--pairs", "2", "--patches-out", "2", "--seconds", "1"),
+        *("--batch", "1", "--horizon", "60", "--lookahead", "2"),
+        *("--pairs", "2", "--seconds", "1"),
     ],
+    "bench --preset": ["--scale", "0.5", "--patches-out", "2"],
     "progression": ["--windows", "2"],
     "forecast": ["--horizon", "30"],
 }
@@ -148,7 +150,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         draft = json.loads(end_of([*small(train.split()), "--json"]).out)["key"]
         study = (ROOT / "search_spaces" / "smoke.yaml").read_text()
         study = re.sub("name: smoke", "name: mine", study)
-        (folder / "mine.yaml").write_text(study + "budget: 100.0\n")
+        study = re.sub("confirm_pairs: 4", "confirm_pairs: 1", study)
+        (folder / "mine.yaml").write_text(study + "budget: 100.0\nsampler: random\n")
         shutil.copytree(f"runs/drafts/{draft}", f"spare/drafts/{draft}")
         yield Made(target, draft, {})
 
@@ -213,11 +216,12 @@ def small(words: list[str], *, target: str = "", draft: str = "") -> list[str]:
     for before, word in zip(["", *words], words, strict=False):
         if word in ("KEY", "0fb0", "6812"):
             found.append(keys.get(before, draft))
-        elif before == "--recipe" and "/" not in word:
+        elif before == "--recipe" and "/" not in word and words[0] != "forecast":
             found.append(word)
         else:
             found.append(",".join(stand_in(part) for part in word.split(",")))
-    for flag, value in in_pairs(SMALLER.get(found[0], [])):
+    made_here = SMALLER["bench --preset"] if "--preset" in found else []
+    for flag, value in in_pairs(SMALLER.get(found[0], []) + made_here):
         if not (flag == "--scale" and "heads" in found):  # heads have none
             put(found, flag, value)
     return found + smaller_training(found)

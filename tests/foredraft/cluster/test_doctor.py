@@ -101,6 +101,21 @@ def test_a_token_that_others_may_read_is_a_fault(tmp_path: Path) -> None:
     assert next(doctor.of_token(path)).fine
 
 
+def test_data_that_only_a_stage_reads_and_a_target_that_is_not_there_are_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREDRAFT_DATA", str(tmp_path))
+    wanted = study(target="0fb0", draft={"stages": [{**STAGE, "data": "eia930"}]})
+    missing, there = doctor.of_data(wanted)
+    assert not missing.fine
+    assert missing.says.startswith("eia930: ")
+    assert there == doctor.Finding("data", True, STAGE["data"])
+    (target,) = doctor.of_target(wanted, tmp_path)
+    assert not target.fine
+    assert "0fb0" in target.says
+    assert not list(doctor.of_target(study(), tmp_path))
+
+
 def test_a_database_that_does_not_answer_is_a_fault_and_its_password_is_not_told() -> None:
     pytest.importorskip("psycopg")
     with socket.socket() as free:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foredraft.cli import main
-from foredraft.judge.bench import BenchPlan, Subject, bench, card
+from foredraft.judge.bench import BenchPlan, Subject, bench, card, random_subject
 from foredraft.judge.memory import peak_mib
 from speculation import ContextPolicy
 from speculation.heads import Heads, HeadsConfig
@@ -178,3 +178,14 @@ def test_a_benchmark_that_cannot_be_run_is_refused_in_one_line(
     error = capsys.readouterr().err.strip()
     assert said in error
     assert "\n" not in error
+
+
+def test_another_seed_times_other_weights_on_other_series() -> None:
+    first, again, other = (
+        random_subject("t1", BenchPlan(batches=(1,), seed=seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first.contexts_WTC, again.contexts_WTC)
+    assert not torch.equal(first.contexts_WTC, other.contexts_WTC)
+    weights = [subject.make(0.5)[1].embedding.weight for subject in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])

@@ -1,12 +1,16 @@
-"""The sizes of a draft at a fraction of a target's, for families of transformers with heads.
+"""What families of transformers share: their sizes, and those of a draft at a fraction of them.
+
+    @dataclass(frozen=True)
+    class TimerConfig(Stack): ...
 
 sizes = scaled_sizes(Sizes(d_model=512, n_heads=8, d_ff=2048, n_layers=4), 0.5)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from speculation.errors import InvalidInput
 from speculation.forecaster import check_factors
@@ -26,6 +30,97 @@ class Sizes(NamedTuple):
     d_ff: int
     """width of the feed-forward layer"""
     n_layers: int
+
+
+class Stack:
+    """A stack of transformer blocks: what the architectures have in common whose fields these are.
+
+    Meant as the base of a frozen dataclass.
+    """
+
+    family: ClassVar[str]
+    patch: int
+    context: int
+    d_model: int
+    n_heads: int
+    d_ff: int
+    n_layers: int
+    dropout: float
+    patches_out: int
+
+    def check_sizes(self, *, head_multiple: int, least_patch: int = 1) -> None:
+        """Nothing, where such a stack can be built.
+
+        Args:
+            head_multiple: what the width of a head is a multiple of.
+            least_patch: time steps of the shortest patch.
+
+        Raises:
+            InvalidInput: names the field, its value and what would do.
+        """
+        least = {"patch": least_patch}
+        for name in ("patch", "context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):
+            if getattr(self, name) < least.get(name, 1):
+                raise InvalidInput(
+                    f"{name} is {getattr(self, name)}: it must be at least {least.get(name, 1)}"
+                )
+        if self.context % self.patch:
+            nearest = max(1, round(self.context / self.patch)) * self.patch
+            raise InvalidInput(
+                f"patch is {self.patch}, which does not divide context {self.context}: "
+                f"a context of {nearest} would do"
+            )
+        if self.d_model % (head_multiple * self.n_heads):
+            raise InvalidInput(
+                f"d_model is {self.d_model} with n_heads {self.n_heads}: d_model must be a "
+                f"multiple of {head_multiple * self.n_heads} (heads of a multiple of "
+                f"{head_multiple})"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InvalidInput(f"dropout is {self.dropout}: it must be at least 0 and below 1")
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @property
+    def context_patches(self) -> int:
+        """Patches in one context window."""
+        return self.context // self.patch
+
+    def scaled(
+        self,
+        scale: float,
+        *,
+        patches_out: int = 1,
+        variance: bool = False,
+        depth: float | None = None,
+        width: float | None = None,
+    ) -> Self:
+        """The effective draft architecture at `scale` of this target.
+
+        d_model, n_heads, d_ff and n_layers are scaled together, or layers by `depth` and the
+        other three by `width`.
+
+        Args:
+            scale: requested factor, in (0, 1], of what no other factor is given for.
+            patches_out: patches that the draft emits in one pass.
+            variance: whether the draft has a log-variance head, where its family has one.
+            depth: requested factor of n_layers alone, in (0, 1].
+            width: requested factor of d_model, n_heads and d_ff alone, in (0, 1].
+
+        Raises:
+            InvalidInput: a factor is out of its range, leaves no layer, or nothing within 15 % of
+                the requested width can be built; or a variance is asked for that is not there.
+        """
+        own = Sizes(self.d_model, self.n_heads, self.d_ff, self.n_layers)
+        changes: dict[str, Any] = scaled_sizes(own, scale, depth=depth, width=width)._asdict()
+        if "variance" in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+            changes["variance"] = variance
+        elif variance:
+            raise InvalidInput(f"variance is true: a {self.family} has no such head; leave it out")
+        return dataclasses.replace(self, **changes, patches_out=patches_out)  # type: ignore[type-var]
 
 
 def scaled_sizes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from speculation.errors import InvalidInput
 from speculation.normalisation import Normalisation
 from speculation.policy import PolicyKind
-from speculation.scaling import Sizes, scaled_sizes
+from speculation.scaling import Stack
 
 # THUML's code divides by a deviation of zero where a window is constant. Below this, in units of
 # standardised data, a deviation is taken for this: what follows a constant is then that constant.
@@ -20,7 +19,7 @@ DEVIATION_FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class TimerConfig:
+class TimerConfig(Stack):
     """The architecture of one Timer (Liu et al., ICML 2024, arXiv 2402.02368).
 
     By default that of THUML's public checkpoint `timer-base-84m`, with the look-back of its
@@ -56,36 +55,9 @@ class TimerConfig:
     """patches that one pass emits after each position; more than one makes a one-pass draft"""
 
     def __post_init__(self) -> None:
-        for name in ("context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.patch < 2:
-            raise InvalidInput(f"patch is {self.patch}: it must be at least 2")
-        if self.context % self.patch:
-            nearest = max(1, round(self.context / self.patch)) * self.patch
-            raise InvalidInput(
-                f"patch is {self.patch}, which does not divide context {self.context}: "
-                f"a context of {nearest} would do"
-            )
-        if self.d_model % self.n_heads or self.head_width % 2:
-            raise InvalidInput(
-                f"d_model is {self.d_model} with n_heads {self.n_heads}: "
-                f"d_model must be a multiple of {2 * self.n_heads} (heads of an even width)"
-            )
+        self.check_sizes(head_multiple=2, least_patch=2)
         if not self.rope_theta > 0:
             raise InvalidInput(f"rope_theta is {self.rope_theta}: it must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise InvalidInput(f"dropout is {self.dropout}: it must be at least 0 and below 1")
-
-    @property
-    def head_width(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.n_heads
-
-    @property
-    def context_patches(self) -> int:
-        """Patches in one context window."""
-        return self.context // self.patch
 
     def normalisation(self, window_BNCP: Tensor) -> Normalisation:
         """A window's own mean and unbiased deviation, as THUML's code has them: no epsilon.
@@ -104,38 +76,3 @@ class TimerConfig:
         norms = 2 * 2 * d
         block = attention + feed_forward + norms
         return self.patch * d + self.n_layers * block + 2 * d + d * self.patches_out * self.patch
-
-    def scaled(
-        self,
-        scale: float,
-        *,
-        patches_out: int = 1,
-        variance: bool = False,
-        depth: float | None = None,
-        width: float | None = None,
-    ) -> TimerConfig:
-        """The effective draft architecture at `scale` of this target.
-
-        d_model, n_heads, d_ff and n_layers are scaled together, or layers by `depth` and the
-        other three by `width`.
-
-        Args:
-            scale: requested factor, in (0, 1], of what no other factor is given for.
-            patches_out: patches that the draft emits in one pass.
-            variance: whether a log-variance is asked for, which a Timer does not have.
-            depth: requested factor of n_layers alone, in (0, 1].
-            width: requested factor of d_model, n_heads and d_ff alone, in (0, 1].
-
-        Raises:
-            InvalidInput: a factor is out of its range, leaves no layer, or nothing within 15 % of
-                the requested width can be built; or a variance is asked for.
-        """
-        if variance:
-            raise InvalidInput("variance is true: a Timer has no such head; leave it out")
-        sizes = scaled_sizes(
-            Sizes(self.d_model, self.n_heads, self.d_ff, self.n_layers),
-            scale,
-            depth=depth,
-            width=width,
-        )
-        return dataclasses.replace(self, **sizes._asdict(), patches_out=patches_out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,13 +10,13 @@ from torch import Tensor
 from speculation.errors import InvalidInput
 from speculation.normalisation import Normalisation
 from speculation.policy import PolicyKind
-from speculation.scaling import Sizes, scaled_sizes
+from speculation.scaling import Stack
 
 _CHOICES = {"activation": ("relu", "gelu"), "positions": ("time", "flattened")}
 
 
 @dataclass(frozen=True)
-class TimerXLConfig:
+class TimerXLConfig(Stack):
     """The architecture of one Timer-XL (Liu et al., ICLR 2025, arXiv 2410.04803).
 
     Raises:
@@ -56,37 +55,12 @@ class TimerXLConfig:
     and answers in the units of the data as they are given"""
 
     def __post_init__(self) -> None:
-        for name in ("patch", "context", "d_model", "n_heads", "d_ff", "n_layers", "patches_out"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.context % self.patch:
-            nearest = max(1, round(self.context / self.patch)) * self.patch
-            raise InvalidInput(
-                f"patch is {self.patch}, which does not divide context {self.context}: "
-                f"a context of {nearest} would do"
-            )
-        if self.d_model % self.n_heads or self.head_width % 4:
-            raise InvalidInput(
-                f"d_model is {self.d_model} with n_heads {self.n_heads}: "
-                f"d_model must be a multiple of {4 * self.n_heads} (heads of a multiple of 4)"
-            )
+        self.check_sizes(head_multiple=4)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InvalidInput(
                     f"{name} is {getattr(self, name)!r}: one of {', '.join(known)} would do"
                 )
-        if not 0 <= self.dropout < 1:
-            raise InvalidInput(f"dropout is {self.dropout}: it must be at least 0 and below 1")
-
-    @property
-    def head_width(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.n_heads
-
-    @property
-    def context_patches(self) -> int:
-        """Patches in one context window."""
-        return self.context // self.patch
 
     @property
     def units(self) -> str:
@@ -106,40 +80,3 @@ class TimerXLConfig:
         norms = 2 * 2 * d
         block = attention + feed_forward + norms
         return (self.patch + 1) * d + self.n_layers * block + 2 * d + (d + 1) * heads_out
-
-    def scaled(
-        self,
-        scale: float,
-        *,
-        patches_out: int = 1,
-        variance: bool = False,
-        depth: float | None = None,
-        width: float | None = None,
-    ) -> TimerXLConfig:
-        """The effective draft architecture at `scale` of this target.
-
-        d_model, n_heads, d_ff and n_layers are scaled together, or layers by `depth` and the
-        other three by `width`.
-
-        Args:
-            scale: requested factor, in (0, 1], of what no other factor is given for.
-            patches_out: patches that the draft emits in one pass.
-            variance: whether the draft has a log-variance head.
-            depth: requested factor of n_layers alone, in (0, 1].
-            width: requested factor of d_model, n_heads and d_ff alone, in (0, 1].
-
-        Raises:
-            InvalidInput: a factor is out of its range, leaves no layer, or nothing within 15 % of
-                the requested width can be built.
-        """
-        return dataclasses.replace(
-            self,
-            **scaled_sizes(
-                Sizes(self.d_model, self.n_heads, self.d_ff, self.n_layers),
-                scale,
-                depth=depth,
-                width=width,
-            )._asdict(),
-            patches_out=patches_out,
-            variance=variance,
-        )

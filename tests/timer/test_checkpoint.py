@@ -195,7 +195,7 @@ def test_a_scaled_draft_keeps_what_is_no_size_and_has_no_variance() -> None:
     assert (draft.d_model, draft.n_heads, draft.d_ff, draft.n_layers) == (512, 4, 1024, 4)
     assert (draft.patch, draft.context, draft.rope_theta) == (96, 2880, 500.0)
     assert draft.patches_out == 7
-    with pytest.raises(InvalidInput, match="variance is true: a Timer has no such head"):
+    with pytest.raises(InvalidInput, match="variance is true: a timer has no such head"):
         target.scaled(0.5, variance=True)
 
 

@@ -141,12 +141,14 @@ def scaled_sizes(
 
 
 def _heads_at(target: Sizes, factor: float, *, named: str) -> tuple[int, int]:
-    """How many heads, and how wide each is, at a factor of this width.
+    """How many heads, and how wide each is, at a factor of this width; at 1 those of the target.
 
     Among the head counts near the requested one, the pair (heads, head width) is taken whose
     width comes closest to the request; head widths are multiples of 4, and of 8 where that
     costs less than 1 %.
     """
+    if factor == 1:
+        return target.n_heads, target.d_model // target.n_heads
     width, heads = target.d_model * factor, target.n_heads * factor
     candidates = [
         (count, multiple * 4)

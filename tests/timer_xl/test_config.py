@@ -64,6 +64,8 @@ def test_a_draft_is_as_wide_as_was_asked_within_fifteen_percent(target: TimerXLC
         TimerXLConfig(d_model=60, n_heads=5),
         TimerXLConfig(d_model=64, n_heads=16),
         TimerXLConfig(d_model=84, n_heads=3, d_ff=96),
+        TimerXLConfig(d_model=960, n_heads=16),  # 15 heads of 64 would be as wide
+        TimerXLConfig(d_model=1020, n_heads=17),
     ],
 )
 def test_scale_one_is_the_target_itself(target: TimerXLConfig) -> None:

@@ -329,7 +329,7 @@ def _write(
         "kind": kind,
         "parameters": trained.model.config.num_parameters,
         **_of_target(training),
-        **_summary(trained.curve, last=training.stages[-1].name),
+        **_summary(trained.curve),
         "curve": trained.curve,
     }
     _write_json(directory / METRICS, metrics)
@@ -364,9 +364,11 @@ def check_pair(target: Path, draft: Path) -> None:
         )
 
 
-def _summary(curve: list[train.Row], *, last: str) -> dict[str, Any]:
+def _summary(curve: list[train.Row]) -> dict[str, Any]:
     """A training in a few numbers: its cost over all stages, and its best epoch of the last one."""
-    rows = [row for row in curve if row["stage"] == last]
+    # By its first epoch, as two stages may have one name.
+    last = max(index for index, row in enumerate(curve) if row["epoch"] == 1)
+    rows = curve[last:]
     best = min(rows, key=lambda row: float(row["validation_loss"]))
     judged = ("validation_loss", "squared_z", "within_deviation", *train.EXAMINED)
     seconds = sum(row["seconds"] for row in curve)

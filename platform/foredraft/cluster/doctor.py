@@ -76,8 +76,9 @@ def _of_nodes(storage: Path) -> Iterator[Finding]:
     try:
         storage.mkdir(parents=True, exist_ok=True)
         if len(gpus) > 1:
-            witness = f"doctor-{uuid4().hex[:8]}"
-            (storage / witness).touch()
+            name = f"doctor-{uuid4().hex[:8]}"
+            (storage / name).touch()
+            witness = name
             buckets.keep(storage / witness)
     except buckets.OutOfReach as error:
         yield Finding("storage", False, str(error), _ROLE)
@@ -92,7 +93,7 @@ def _of_nodes(storage: Path) -> Iterator[Finding]:
                 yield Finding(f"node {name}", False, last_line(error), _INSTALL)
     finally:
         if witness:
-            with contextlib.suppress(buckets.OutOfReach):  # it was told above
+            with contextlib.suppress(buckets.OutOfReach, OSError):  # it was told above
                 buckets.remove(storage / witness)
     yield from of_nodes(told, gpus=gpus, storage=storage, began=began, ended=time.time())
 

@@ -164,8 +164,9 @@ class Jobs:
         status = info.status.value
         known = {"SUCCEEDED": 0, "STOPPED": 130}.get(status, 1)
         code = info.driver_exit_code if status == "FAILED" else None
-        # Of a driver that ended by itself the log has told.
-        return Outcome(status, code or known, None if code else info.message)
+        if code in (1, 2, 130):  # of a driver that ended by itself the log has told
+            return Outcome(status, code, None)
+        return Outcome(status, known, info.message)
 
 
 async def _next(pieces: AsyncIterator[str]) -> str | None:

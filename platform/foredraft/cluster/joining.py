@@ -27,7 +27,7 @@ def connect() -> str | None:
         The address of Ray's dashboard for a browser, or None where there is none.
 
     Raises:
-        ConfigError: nobody answers at RAY_ADDRESS.
+        ConfigError: nobody answers at RAY_ADDRESS, or the cluster has another Ray or Python.
     """
     joined = ray.is_initialized()
     if not joined:
@@ -52,6 +52,12 @@ def connect() -> str | None:
         address = os.environ.get("RAY_ADDRESS", "auto")
         first_line = str(error).strip().split("\n", 1)[0]
         raise ConfigError(f"RAY_ADDRESS is {address}: {first_line}") from error
+    except RuntimeError as error:
+        if "Version mismatch" not in str(error):
+            raise
+        raise ConfigError(
+            f"{' '.join(str(error).split())}; use one constraints.txt on all"
+        ) from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = True
         if not joined:

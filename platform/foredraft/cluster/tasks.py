@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import ray
 
+from foredraft.errors import Stopped
 from foredraft.settings.config import Machine
+from speculation import InvalidInput
 
 # The head node: the one machine of a cluster that is never spot.
 HEAD = {"node:__internal_head__": 0.001}
@@ -35,6 +37,24 @@ class Share(NamedTuple):
 def submit(work: Callable[..., Any], *arguments: Any, share: Share) -> Any:
     """The future of `work(*arguments)` as a task with its share."""
     return ray.remote(work).options(**OPTIONS, **share.needs).remote(*arguments)
+
+
+def result(work: Any) -> Any:
+    """What a task gave, or raised, as if it had run here: in one line, without its traceback.
+
+    Raises:
+        InvalidInput, Stopped: what the task raised of its own.
+        RayError: what Ray says where it could not run.
+    """
+    try:
+        return ray.get(work)
+    except ray.exceptions.RayTaskError as error:
+        cause: BaseException = error
+        while isinstance(cause, ray.exceptions.RayTaskError):  # of a task that asked another
+            cause = cause.cause
+        if isinstance(cause, InvalidInput | Stopped):
+            raise cause from error
+        raise
 
 
 def threads(machine: Machine) -> Machine:

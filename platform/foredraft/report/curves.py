@@ -67,20 +67,30 @@ class CurvesInfo(NamedTuple):
 def curves_info(curves: pd.DataFrame) -> CurvesInfo:
     """What `curves_figure` shows: a panel for each kind and stage, since their losses differ."""
     epochs = _epochs(curves)
-    stages = [*STAGES, *sorted({epoch.stage for epoch in epochs} - set(STAGES))]
+    stages = [*STAGES, *sorted({_name_of(epoch.stage) for epoch in epochs} - set(STAGES))]
     order = sorted(
         {(epoch.kind, epoch.stage) for epoch in epochs},
-        key=lambda place: (place[0] != "target", stages.index(place[1])),
+        key=lambda place: (place[0] != "target", stages.index(_name_of(place[1])), place[1]),
     )
     return CurvesInfo(
         tuple(
             Panel(
-                f"{'Target' if kind == 'target' else 'Drafts'}: {STAGES.get(stage, stage)}",
+                f"{'Target' if kind == 'target' else 'Drafts'}: {_stage_in_words(stage)}",
                 _curves([epoch for epoch in epochs if (epoch.kind, epoch.stage) == (kind, stage)]),
             )
             for kind, stage in order
         )
     )
+
+
+def _name_of(stage: str) -> str:
+    """The stage's name, without the number of a second one of that name."""
+    return stage.partition(" ")[0]
+
+
+def _stage_in_words(stage: str) -> str:
+    name, _, number = stage.partition(" ")
+    return f"{STAGES.get(name, name)} {number}".strip()
 
 
 def _epochs(curves: pd.DataFrame) -> list[Epoch]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import ray
 from rich.console import Console
 
 from foredraft.cluster.allotment import Allotment
-from foredraft.cluster.tasks import Share, submit
+from foredraft.cluster.tasks import Share, result, submit
 from foredraft.judge import evaluate, timing
 from foredraft.search import judging
 from foredraft.search.doubts import Expected, trusted
@@ -121,20 +120,26 @@ def _timings(point: Point, record: Record, place: Place) -> dict[str, Measured]:
 
 def _time(study: Study, evaluation: Evaluation, pair: Pair, share: Share) -> timing.Pairs:
     work = submit(judging.time_pairs, study, evaluation, *pair, share=share)
-    timed: timing.Pairs = ray.get(work)
+    timed: timing.Pairs = result(work)
     return timed
+
+
+def unseen_by(study: Study, evaluation: Evaluation) -> Evaluation | None:
+    """The evaluation on the test split, or None where that is what the study searches on."""
+    if evaluation.split == "test":
+        return None
+    windows = study.confirm_windows or evaluation.windows
+    return evaluation.model_copy(update={"split": "test", "windows": windows})
 
 
 def _on_test(
     study: Study, evaluation: Evaluation, pair: Pair, outcome: Outcome, *, share: Share
 ) -> OnTest | None:
     """The pair on the test split, and whether it is not what the search saw, if it did not."""
-    if evaluation.split == "test":
+    unseen = unseen_by(study, evaluation)
+    if unseen is None:
         return None
-    unseen = evaluation.model_copy(
-        update={"split": "test", "windows": study.confirm_windows or evaluation.windows}
-    )
-    judged: evaluate.PairRow = ray.get(submit(judging.judge_on, study, unseen, *pair, share=share))
+    judged: evaluate.PairRow = result(submit(judging.judge_on, study, unseen, *pair, share=share))
     return OnTest(
         acceptance_rate=judged.acceptance_rate,
         mse=judged.mse,

@@ -7,6 +7,7 @@ now(record, directory)                      # while it runs
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,4 +94,11 @@ def _in_words(own: Mapping[str, Any], varied: set[str]) -> Iterator[str]:
 
 
 def _curve(rows: Sequence[Row], *, label: str, kind: str) -> pd.DataFrame:
-    return pd.DataFrame(rows).assign(label=label, kind=kind)
+    """The rows as a table; stages of one name are told apart by their order."""
+    begun: Counter[str] = Counter()
+    stages = []
+    for row in rows:
+        begun[row["stage"]] += row["epoch"] == 1
+        count = begun[row["stage"]]
+        stages.append(row["stage"] if count < 2 else f"{row['stage']} {count}")
+    return pd.DataFrame(rows).assign(stage=stages, label=label, kind=kind)

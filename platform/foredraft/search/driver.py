@@ -20,18 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import ray
 from ray import tune
 from ray.tune.execution import class_cache
 from rich.console import Console
 
-from foredraft import bank, buckets, data, files, provenance, redaction
+from foredraft import bank, buckets, data, files, provenance, redaction, train
 from foredraft.bank import claims
 from foredraft.cluster import allotment, lifeline
 from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.joining import cluster_in_words, connect
 from foredraft.cluster.nodes import check_shared
-from foredraft.cluster.tasks import submit
+from foredraft.cluster.tasks import result, submit
 from foredraft.documents import read_mapping, yaml_text
 from foredraft.errors import ConfigError
 from foredraft.interruption import ctrl_c_kept, end_at_once
@@ -48,6 +47,7 @@ from foredraft.settings.config import Training, validated
 from foredraft.settings.recipes import RECIPES, recipe
 from foredraft.settings.study import Study, StudyStopped
 from foredraft.train.journal import following, reading_on
+from speculation.forecaster import Architecture
 
 __all__ = ["connect", "run", "target_of"]
 
@@ -102,6 +102,10 @@ def _run(study: Study, storage: Path, *, replace: bool, resume: bool, verbose: b
     target_training = target_of(study, storage)
     if isinstance(target_training, Training):
         study.check_target(target_training.model)
+        train.checked(target_training, workers=max(1, study.machine.workers))
+        _check_windows(study, target_training.model)
+    else:
+        _check_windows(study, bank.open_model(target_training).config)
     console = Console(stderr=True)
     for note in notes:
         _say(console, note)
@@ -217,7 +221,8 @@ def _check_directory(study: Study, directory: Path, *, replace: bool, resume: bo
     """
     if replace and resume:
         raise ConfigError("--replace starts anew and --resume goes on: say one of them")
-    trials = held_trials(study, directory)
+    # What is to be replaced need not be legible.
+    trials = [] if replace and not study.database else held_trials(study, directory)
     if trials and not directory.exists():
         raise ConfigError(
             f"database {redaction.redacted(study.database or '')} holds a study {study.name!r} "
@@ -258,6 +263,17 @@ def _check_data(study: Study) -> list[str]:
     return [note for dataset in opened for note in data.notes(dataset)]
 
 
+def _check_windows(study: Study, architecture: Architecture) -> None:
+    """Nothing, where there are windows to judge by: in the search, and on the test split after it.
+
+    Raises:
+        DataError: there are none.
+    """
+    for evaluation in (study.evaluation, confirm.unseen_by(study, study.evaluation)):
+        if evaluation:
+            evaluate.draw_windows(evaluation, architecture)
+
+
 def _open_directory(study: Study, directory: Path, *, anew: bool, dashboard: str | None) -> None:
     """Nothing; afterwards the directory tells the study, `anew` without anything of before."""
     if anew and study.database:
@@ -266,6 +282,7 @@ def _open_directory(study: Study, directory: Path, *, anew: bool, dashboard: str
             optuna.delete_study(study_name=study.name, storage=study.database)
     if anew:
         buckets.remove(directory)
+        buckets.remove(directory.parents[1] / "tensorboard" / study.name)
     directory.mkdir(parents=True, exist_ok=True)
     files.atomic_write(directory / "study.yaml", yaml_text(_resolved(study)))
     made = provenance.collect(seed=study.seed, ray_dashboard=dashboard)
@@ -319,7 +336,7 @@ def _obtain_target(
         arguments = (training, "target", storage, study.machine, origin, epochs)
         work = submit(judging.train_model, *arguments, share=given.training)
         with following(epochs, lambda row: console.print(epoch_in_words(row, "target"))):
-            ray.get(work)
+            result(work)
         buckets.remove(epochs)
     return bank.open_model(path)
 

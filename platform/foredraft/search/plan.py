@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 
 from foredraft import bank, data, files, provenance, redaction, train
@@ -48,10 +47,7 @@ def of(
     given = allotment.of_cluster(study.machine, say=say)
     told = study.located(Path.cwd()).model_copy(update={"machine": given.machine})
     work = tasks.submit(_on_node, told, storage.resolve(), share=given.judging)
-    try:
-        planned: dict[str, Any] = ray.get(work)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error
+    planned: dict[str, Any] = tasks.result(work)
     return planned
 
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import optuna
-from optuna.trial import FrozenTrial
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
 
 from foredraft.documents import read_json
 from foredraft.search import choice
@@ -218,14 +220,15 @@ def together(
     times: Mapping[int, Times],
 ) -> Record:
     """The record of what the storage holds and of what was written when the study last ended."""
-    # What was measured then is in the file alone.
-    trials = {trial.number: trial for trial in (*held, *written)}
+    trials = {trial.number: trial for trial in held}
+    # What was measured then is in the file alone; what had not ended then may have since.
+    trials |= {t.number: t for t in written if t.state != "running" or t.number not in trials}
     return Record(study, tuple(trials[n] for n in sorted(trials)), target, times)
 
 
 def address_of(study: Study, directory: Path) -> str:
     """The SQLAlchemy URL of the study's storage."""
-    return study.database or f"sqlite:///{directory / DATABASE_FILE}"
+    return study.database or _sqlite(str(directory / DATABASE_FILE))
 
 
 def stored(study: Study, directory: Path) -> list[FrozenTrial]:
@@ -256,8 +259,14 @@ def storage_of(study: Study, directory: Path) -> optuna.storages.RDBStorage:
         engine = {"pool_pre_ping": True, "connect_args": waits}
         return optuna.storages.RDBStorage(url, engine, skip_table_creation=True)
     # Not mode=ro: the journal of a killed writer is rolled back by the next who opens it.
-    url = f"sqlite:///file:{directory / DATABASE_FILE}?mode=rw&uri=true"
+    file = quote(str(directory / DATABASE_FILE))
+    url = _sqlite(f"file:{file}", mode="rw", uri="true")
     return optuna.storages.RDBStorage(url, skip_table_creation=True)
+
+
+def _sqlite(file: str, **query: str) -> str:
+    """The URL of a file, whatever signs are in its path."""
+    return sqlalchemy.URL.create("sqlite", database=file, query=query).render_as_string()
 
 
 def close(storage: optuna.storages.RDBStorage) -> None:
@@ -267,12 +276,12 @@ def close(storage: optuna.storages.RDBStorage) -> None:
 
 
 def trials_of(stored: Iterable[FrozenTrial], *, study: Study) -> list[Trial]:
-    """Optuna's trials as ours, those under way too.
+    """Optuna's trials as ours, those under way too; what is still to be tried is none.
 
     Raises:
         ConfigError: another version of foredraft reported them.
     """
-    return [trial_of(one, study=study) for one in stored]
+    return [trial_of(one, study=study) for one in stored if one.state != TrialState.WAITING]
 
 
 def trial_of(stored: FrozenTrial, *, study: Study) -> Trial:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from foredraft import bank, data, files
+from foredraft import bank, buckets, data, files
 from foredraft.judge import evaluate, yardstick
 from foredraft.search import choice, curves
 from foredraft.search.record import KNEE, REFERENCES_FILE, TRIALS_FILE, Point, Record
@@ -44,11 +44,12 @@ def write(record: Record, directory: Path, *, target: bank.Model) -> None:
     write_json(directory / "front.json", points)
     chosen_by = choice.rule_in_words(record.study.budget)
     for point, rule, name in ((chosen, chosen_by, "best.json"), (knee, KNEE, "knee.json")):
-        (directory / name).unlink(missing_ok=True)
-        if point:
+        if name == "best.json" and record.why_alone:
+            write_json(directory / name, _alone(record, directory, target))
+        elif point:
             write_json(directory / name, _recipe(point, rule, record, directory, target))
-    if record.why_alone:
-        write_json(directory / "best.json", _alone(record, directory, target))
+        else:  # of an earlier end of the study, in a bucket too
+            buckets.remove(directory / name)
     write_references(record, directory)
     curves.write(record, directory, target=target)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
@@ -24,7 +25,15 @@ from foredraft.errors import ConfigError
 from foredraft.redaction import redacted
 from foredraft.search import front
 from foredraft.search.nested import Asked, Nested, key_of
-from foredraft.search.record import TRIAL, address_of, close, settings_of, stored, trial_of
+from foredraft.search.record import (
+    DATABASE_FILE,
+    TRIAL,
+    address_of,
+    close,
+    settings_of,
+    storage_of,
+    trial_of,
+)
 from foredraft.search.samplers import draw, sampler_of
 from foredraft.search.stopping import Residuals
 from foredraft.search.trial import Trial
@@ -39,12 +48,15 @@ def held_trials(study: Study, directory: Path) -> list[FrozenTrial]:
     """The trials that the study has in its storage, by whomever they were begun.
 
     Raises:
-        ConfigError: its database cannot be reached: that there are none is not known then.
+        ConfigError: its database cannot be reached or read: that there are none is not known then.
     """
-    if not study.database:
-        return stored(study, directory)
-    with _one_line(study.database):
-        storage = _database(study.database)
+    file = directory / DATABASE_FILE
+    # Of a driver that was killed as it began, nothing may have been written yet.
+    if not study.database and (not file.is_file() or not file.stat().st_size):
+        return []
+    remedy = "" if study.database else "; put back a whole one, or start anew with --replace"
+    with _one_line(study.database or str(file), remedy=remedy):
+        storage = _database(study.database) if study.database else storage_of(study, directory)
         try:
             return optuna.load_study(study_name=study.name, storage=storage).get_trials()
         except KeyError:
@@ -92,7 +104,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
 
 
 @contextlib.contextmanager
-def _one_line(url: str) -> Iterator[None]:
+def _one_line(url: str, *, remedy: str = "") -> Iterator[None]:
     """Say in one line what is wrong with a database."""
     try:
         yield
@@ -102,8 +114,10 @@ def _one_line(url: str) -> Iterator[None]:
             "for postgresql:// pip install 'psycopg[binary]'"
         ) from error
     except Exception as error:  # each database has its own kinds
-        first_line = str(error).strip().split("\n", 1)[0]
-        raise ConfigError(f"database {redacted(url)}: {redacted(first_line)}") from error
+        # Optuna's own says of any that data may be too long.
+        own = error.__cause__ if isinstance(error, StorageInternalError) else error
+        first_line = str(own or error).strip().split("\n", 1)[0]
+        raise ConfigError(f"database {redacted(url)}: {redacted(first_line)}{remedy}") from error
 
 
 class OptunaSearcher(Searcher):

@@ -127,7 +127,7 @@ class Watch:
                 return Count(len(written), len(written), None)
             ended = [(count, last) for state, count, last in rows if state not in _UNDER_WAY]
             told = [datetime.fromisoformat(str(last)) for _, last in ended if last]
-            begun = sum(count for _, count, _ in rows)
+            begun = sum(count for state, count, _ in rows if state != "WAITING")
             return Count(begun, sum(count for count, _ in ended), max(told, default=None))
 
     def close(self) -> None:
@@ -204,9 +204,11 @@ class Watch:
         return False
 
     def _optuna(self, study: Study) -> optuna.Study:
-        """Optuna's study, kept open as long as it lies in the same place."""
+        """Optuna's study, kept open as long as it is the same one in the same place."""
         place = study.database or os.stat(self.directory / record.DATABASE_FILE).st_ino
-        if self._open is None or self._open[0] != (place, study.name):
+        # Whoever begins it writes this anew: in a database it may be another study then.
+        begun = _place(self.directory / "provenance.json")
+        if self._open is None or self._open[0] != (place, study.name, begun):
             self.close()
             storage = record.storage_of(study, self.directory)
             try:
@@ -214,7 +216,7 @@ class Watch:
             except Exception:
                 record.close(storage)
                 raise
-            self._open = ((place, study.name), held)
+            self._open = ((place, study.name, begun), held)
         return self._open[1]
 
     def _unreachable(self, study: Study, error: Exception) -> ConfigError:

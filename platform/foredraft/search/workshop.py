@@ -19,7 +19,7 @@ import ray
 from foredraft import bank, buckets, provenance
 from foredraft.bank import housekeeping
 from foredraft.cluster.allotment import Allotment
-from foredraft.cluster.tasks import Share
+from foredraft.cluster.tasks import Share, result
 from foredraft.search import enumeration, examples, front, judging, rulebook, stopping
 from foredraft.search.record import settings_of
 from foredraft.search.stopping import Slack, Trust
@@ -188,4 +188,4 @@ class Workshop:
     def _once(self, key: str, work: Any, *arguments: Any, share: Share | None = None) -> Any:
         """What the work gives, by default with the share of a node that judging has."""
         asked = share or self.job.allotment.judging
-        return ray.get(self.job.once.get.remote(key, work, arguments, asked))
+        return result(self.job.once.get.remote(key, work, arguments, asked))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from foredraft import bank, files
-from foredraft.bank import claims, housekeeping, model_files
+from foredraft.bank import claims, housekeeping, model_files, store
 from foredraft.cli import main
 from foredraft.errors import ConfigError
 from speculation import checkpoint
@@ -236,3 +236,19 @@ def test_the_list_of_drafts_survives_a_damaged_one(storage: Path) -> None:
     (damaged / "metrics.json").write_text("")
     assert len(housekeeping.listed(storage)) == 1
     assert damaged in housekeeping.unused(storage)
+
+
+def test_a_trainings_figures_are_those_of_its_last_stage_also_where_two_have_one_name() -> None:
+    curve = [
+        {
+            "stage": "heads",
+            "epoch": epoch,
+            "validation_loss": loss,
+            "seconds": 2.0,
+            "samples_per_s": 5.0,
+            "outside_share": 0.0,
+        }
+        for epoch, loss in ((1, 0.3), (2, 0.1), (1, 0.6), (2, 0.5))
+    ]
+    told = store._summary(curve)
+    assert (told["validation_loss"], told["best_epoch"], told["seconds"]) == (0.5, 2, 8.0)

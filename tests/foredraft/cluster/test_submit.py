@@ -19,13 +19,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import yaml
+from ray.job_submission import JobStatus
 
 from foredraft.cli.command import main
+from foredraft.cluster import jobs
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -408,3 +411,22 @@ def test_who_has_not_the_token_is_refused_in_one_line(cluster: Running, tmp_path
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert "did not accept the token" in line
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        ("SUCCEEDED", 0, jobs.Outcome("SUCCEEDED", 0, "it says")),
+        ("FAILED", 2, jobs.Outcome("FAILED", 2, None)),
+        ("FAILED", -9, jobs.Outcome("FAILED", 1, "it says")),
+        ("FAILED", None, jobs.Outcome("FAILED", 1, "it says")),
+        ("STOPPED", None, jobs.Outcome("STOPPED", 130, "it says")),
+    ],
+)
+def test_a_job_that_did_not_end_by_itself_is_told_by_what_ray_says_of_it(
+    monkeypatch: pytest.MonkeyPatch, status: str, code: int | None, outcome: jobs.Outcome
+) -> None:
+    info = SimpleNamespace(status=JobStatus(status), driver_exit_code=code, message="it says")
+    client = SimpleNamespace(get_job_info=lambda _: info)
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _: client)
+    assert jobs.Jobs("http://127.0.0.1:1").outcome("job") == outcome

@@ -334,6 +334,36 @@ def test_reading_a_record_changes_no_byte_and_makes_no_file(
     assert not (folder / "study.db").read_bytes()
 
 
+def test_the_signs_of_an_address_in_a_path_are_letters_like_others(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    (tmp_path / "runs#1 %41?").mkdir()
+    folder = stored(tmp_path / "runs#1 %41?" / "tiny", make_trial(0))
+    assert [trial.state for trial in record.read(study(), folder).trials] == ["complete", "running"]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs#1 %41?"]
+
+
+def test_what_was_still_to_be_tried_at_the_end_is_no_trial_and_hides_none_of_later(
+    tmp_path: Path, make_trial: MakeTrial
+) -> None:
+    folder = stored(tmp_path / "tiny", make_trial(0), make_trial(1))
+    open_record(study(), folder).enqueue_trial({"sigma": 0.5})
+    left = [make_trial(1, running=True), make_trial(7, running=True)]
+    written = [trial.model_dump(mode="json") for trial in (make_trial(0), *left)]
+    (folder / "trials.json").write_text(json.dumps(written))
+    found = {trial.number: trial.state for trial in record.read(study(), folder).trials}
+    assert found == {0: "complete", 1: "complete", 2: "running", 7: "running"}
+
+
+def test_two_stages_of_one_name_have_a_curve_each() -> None:
+    rows = [
+        {"stage": name, "epoch": epoch}
+        for name, epoch in (("pretrain", 1), ("heads", 1), ("heads", 2), ("heads", 1))
+    ]
+    told = curves._curve(rows, label="draft", kind="draft")
+    assert list(told["stage"]) == ["pretrain", "heads", "heads", "heads 2"]
+
+
 def test_what_was_measured_at_the_end_is_kept_beside_trials_that_came_later(
     tmp_path: Path, make_trial: MakeTrial
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 import yaml
 from ray._private import ray_constants, services
@@ -19,7 +20,7 @@ from ray._private import ray_constants, services
 from foredraft import files
 from foredraft.cli.studies import Search
 from foredraft.cluster import joining
-from foredraft.data import DataError
+from foredraft.data import DataError, load
 from foredraft.errors import ConfigError
 from foredraft.search import disk, driver, progress, record
 from foredraft.search.record import Record
@@ -82,6 +83,20 @@ def test_an_address_where_nobody_answers_is_told_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+def test_a_cluster_of_another_python_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, no_cluster: str
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Python: 3.11.9\n")
+
+    monkeypatch.setattr(joining, "_check_answers", lambda _: None)
+    monkeypatch.setattr(joining.ray, "init", refuses)
+    with pytest.raises(ConfigError) as refusal:
+        joining.connect()
+    assert "\n" not in str(refusal.value)
+    assert "started with: Python: 3.11.9; use one constraints.txt" in str(refusal.value)
+
+
 def test_the_note_of_a_cluster_that_died_is_passed_over(
     no_cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +123,60 @@ def test_data_that_is_not_there_is_told_before_anything_is_begun(
     with pytest.raises(DataError, match=r"gone\.csv does not exist"):
         driver.run(study(**{place: changes[place]}), storage=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "said"),
+    [
+        ({"data": STAGE["data"], "horizon": 720}, "validation"),
+        ({"data": "holes.csv", "horizon": 60, "missing": "skip"}, "test"),
+    ],
+    ids=["too short a split", "no whole window in the split that the end is judged on"],
+)
+def test_that_there_is_nothing_to_judge_by_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = load(STAGE["data"])
+    table = pd.DataFrame(made.values_TC, columns=made.variates)
+    table.iloc[970::20] = None
+    table.insert(0, "date", made.time)
+    table.to_csv("holes.csv", index=False)
+    with pytest.raises(DataError, match=said):
+        driver.run(study(evaluation=evaluation), storage=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_target_whose_data_are_too_short_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    short = {**STAGE, "data": "synthetic-etth:rows=60"}
+    with pytest.raises(DataError, match="train"):
+        driver.run(study(target={"model": MODEL, "stages": [short]}), storage=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_study_whose_database_cannot_be_read_is_left_as_it_is_unless_it_is_replaced(
+    tmp_path: Path, no_cluster: str, begin: Begin, resume: bool
+) -> None:
+    file = begin(study(), tmp_path, 1.0) / record.DATABASE_FILE
+    file.write_bytes(b"SQLite format 3\0" + b"damaged" * 999)
+    damaged = file.read_bytes()
+    with pytest.raises(ConfigError, match=r"study\.db: .*not a database|malformed"):
+        driver.run(study(), storage=tmp_path, resume=resume)
+    assert file.read_bytes() == damaged
+    with pytest.raises(ConfigError, match="nobody answers"):  # it would begin
+        driver.run(study(), storage=tmp_path, replace=True)
+
+
+def test_a_study_that_is_replaced_leaves_nothing_to_tensorboard(
+    tmp_path: Path, begin: Begin
+) -> None:
+    directory = begin(study(), tmp_path, 1.0)
+    (tmp_path / "tensorboard" / "tiny" / "trial-0000").mkdir(parents=True)
+    driver._open_directory(study(), directory, anew=False, dashboard=None)
+    assert (tmp_path / "tensorboard" / "tiny").exists()
+    driver._open_directory(study(), directory, anew=True, dashboard=None)
+    assert not (tmp_path / "tensorboard" / "tiny").exists()
 
 
 def test_a_study_without_a_trial_is_no_study_and_one_with_a_trial_is(

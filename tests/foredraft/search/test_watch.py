@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from foredraft import bank
@@ -134,6 +135,22 @@ def test_a_study_that_was_begun_anew_is_not_taken_for_the_old_one(
     (only,) = watch.record().trials
     assert only.outcome
     assert only.outcome.metrics.acceptance_rate == 0.3
+
+
+def test_a_study_that_was_begun_anew_in_a_database_is_not_taken_for_the_old_one(
+    tmp_path: Path, storage: Path, make_trial: MakeTrial, write_study: WriteStudy
+) -> None:
+    shared = f"sqlite:///{tmp_path / 'shared.db'}"
+    directory = write_study(storage, "shared", make_trial(0), make_trial(1), database=shared)
+    watch = Watch(directory)
+    assert numbers(watch) == [0, 1]
+    optuna.delete_study(study_name="shared", storage=shared)
+    write_study(storage, "shared", make_trial(0, acceptance_rate=0.3), database=shared)
+    (directory / "provenance.json").write_text("{}")
+    (only,) = watch.record().trials
+    assert only.outcome
+    assert only.outcome.metrics.acceptance_rate == 0.3
+    watch.close()
 
 
 def test_a_damaged_storage_is_one_line(watched: tuple[Watch, Path]) -> None:

@@ -200,7 +200,8 @@ def test_a_file_that_is_no_recipe_is_refused(
     assert "is not JSON" in refused(tmp_path / "text.json", capsys)
     (tmp_path / "list.json").write_text("[]")
     assert "is no mapping" in refused(tmp_path / "list.json", capsys)
-    assert "is no file" in refused(tmp_path, capsys)
+    assert "is no file" in refused(tmp_path / "gone.json", capsys)
+    assert "does not exist" in refused(tmp_path, capsys)  # a study's directory would do
 
 
 def test_what_cannot_be_written_is_refused_before_the_forecast(

@@ -13,7 +13,7 @@ from foredraft.cluster.allotment import Allotment
 from foredraft.cluster.tasks import Share, result, submit
 from foredraft.judge import evaluate, timing
 from foredraft.search import judging
-from foredraft.search.doubts import Expected, trusted
+from foredraft.search.doubts import ExpectedTiming, trusted
 from foredraft.search.record import Point, Record
 from foredraft.search.references import evaluation_of
 from foredraft.search.trial import Measured, OnTest, Outcome
@@ -104,7 +104,7 @@ def _timings(point: Point, record: Record, place: Place) -> dict[str, Measured]:
     study, evaluation = record.study, evaluation_of(point.trial, record.study)
     pair, given = _pair(point.outcome, place), place.allotment
     expected = (
-        Expected.of(point.outcome, evaluation=evaluation, patch=record.target.patch)
+        ExpectedTiming.of(point.outcome, evaluation=evaluation, patch=record.target.patch)
         if record.target
         else None
     )

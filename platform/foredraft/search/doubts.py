@@ -1,6 +1,6 @@
 """Whether a measurement can be true; one that cannot is tried again, and then flagged.
 
-    expected = Expected.of(outcome, evaluation=evaluation, patch=96)
+    expected = ExpectedTiming.of(outcome, evaluation=evaluation, patch=96)
     measured = trusted(measure, expected=expected)
     measured.doubt  # None, or why it is not believed
 
@@ -40,7 +40,7 @@ BUSY_THEN = (
 )
 
 
-class Expected(NamedTuple):
+class ExpectedTiming(NamedTuple):
     """What was known of a point before it was measured, on the same kind of device."""
 
     target_s: float
@@ -50,7 +50,7 @@ class Expected(NamedTuple):
     """of the speedup, as a fraction of it"""
 
     @classmethod
-    def of(cls, outcome: Outcome, *, evaluation: Evaluation, patch: int) -> Expected:
+    def of(cls, outcome: Outcome, *, evaluation: Evaluation, patch: int) -> ExpectedTiming:
         """What a trial's calibration and prediction tell, for patches of so many steps."""
         known = outcome.prediction.speedup_error if outcome.prediction else None
         return cls(
@@ -65,7 +65,7 @@ class Expected(NamedTuple):
         )
 
 
-def trusted(measure: Callable[[], Pairs], *, expected: Expected | None) -> Measured:
+def trusted(measure: Callable[[], Pairs], *, expected: ExpectedTiming | None) -> Measured:
     """The first of up to `TRIES` measurements that can be true, else the steadiest, with its doubt.
 
     One that cannot be true by itself may be together with those before it: on a machine that is
@@ -89,7 +89,7 @@ def trusted(measure: Callable[[], Pairs], *, expected: Expected | None) -> Measu
     return Measured.of(steadiest).model_copy(update={"doubt": doubt})
 
 
-def why_doubt(timing: Timing, *, expected: Expected | None) -> str | None:
+def why_doubt(timing: Timing, *, expected: ExpectedTiming | None) -> str | None:
     """Why a measurement cannot be true, in words with its numbers; None where it can."""
     if timing.speedup_spread > SPREAD:
         return (

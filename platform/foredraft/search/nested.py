@@ -92,7 +92,7 @@ class Asked(NamedTuple):
     trial: Trial
 
 
-class Candidate(NamedTuple):
+class NextSetting(NamedTuple):
     """Settings that may be decoded next."""
 
     settings: dict[str, Any]
@@ -250,9 +250,9 @@ class Nested:
 
     def _best(
         self, front_KD: Tensor, tried: Collection[str], residuals: Residuals, *, least: float
-    ) -> Candidate | None:
+    ) -> NextSetting | None:
         """The untried settings that are expected to add most, or None where none adds `least`."""
-        best: Candidate | None = None
+        best: NextSetting | None = None
         for inner in self._known:
             gain_N = gains(inner.goals_ND, front_KD, self._worst_D)
             for room_N, name in zip(inner.room_NB.T, self.study.budget.bounds, strict=True):
@@ -261,7 +261,7 @@ class Nested:
                 if gain_N[n] <= (best.gain if best else least):
                     break
                 if key_of(inner.settings[n]) not in tried:
-                    best = Candidate(inner.settings[n], inner.goals_ND[n], float(gain_N[n]))
+                    best = NextSetting(inner.settings[n], inner.goals_ND[n], float(gain_N[n]))
                     break
         return best
 

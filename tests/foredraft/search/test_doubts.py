@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from foredraft.judge.timing import Pairs
-from foredraft.search.doubts import TRIES, Expected, trusted, why_doubt
+from foredraft.search.doubts import TRIES, ExpectedTiming, trusted, why_doubt
 from foredraft.search.trial import Prediction, Trial
 from foredraft.settings.config import Evaluation
 from speculation import ContextPolicy, cost
 
 MakeTrial = Callable[..., Trial]
-EXPECTED = Expected(target_s=1.0, speedup=1.5, error=0.25)
+EXPECTED = ExpectedTiming(target_s=1.0, speedup=1.5, error=0.25)
 
 
 def timed(*ratios: float, target_s: float = 1.0) -> Pairs:
@@ -108,10 +108,10 @@ def test_a_prediction_is_granted_its_known_error_and_25_per_cent_at_least(
     assert outcome
     evaluation = Evaluation(data="-", horizon=90, policy=ContextPolicy("cached", renorm_every=3))
 
-    def expected(error: float | None) -> Expected:
+    def expected(error: float | None) -> ExpectedTiming:
         known = Prediction(acceptance_rate=0.5, speedup=1.5, speedup_error=error)
         told = outcome.model_copy(update={"prediction": known})
-        return Expected.of(told, evaluation=evaluation, patch=8)
+        return ExpectedTiming.of(told, evaluation=evaluation, patch=8)
 
     assert [expected(error).error for error in (None, 0.1, 0.4)] == [0.25, 0.25, 0.4]
     seconds = cost.target_seconds(outcome.costs, patches=12, renorm_every=3, batch=1)
